@@ -1,0 +1,32 @@
+# Everything a fresh Debian or Ubuntu machine with Rust needs: `make run`, `make test`.
+
+SHELL := /bin/bash
+CARGO ?= cargo
+SEEDS ?= 100
+
+.PHONY: help run test build lint fmt setup sim
+
+help: ## This list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+run: build ## Set up, build, and run the demo: a zone on this machine, faults and all
+	target/debug/zonectl demo $(ARGS)
+
+test: build ## Set up, and pass all tests
+	$(CARGO) test --workspace
+
+build: setup ## Set up, and build every binary
+	$(CARGO) build --workspace --bins
+
+lint: setup ## Formatting and clippy, as CI runs them
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+sim: build ## Simulate whole zones: make sim SEEDS=1000
+	target/debug/sim sweep --seeds 0..$(SEEDS)
+
+setup: ## Install what the build needs and the machine lacks (libclang, a C++ compiler)
+	@./setup.sh

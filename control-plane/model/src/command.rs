@@ -1,0 +1,239 @@
+//! The commands that the control plane's Raft log carries.
+//!
+//! A command is a proposal: whoever proposed it looked at a state that may be gone when it is applied.
+//! So [`ZoneState::apply`](crate::state::ZoneState::apply) checks everything again, and refuses what no
+//! longer fits. Whatever a command depends on (time, ids, a plan) it carries: applying it is
+//! deterministic.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    ids::{Incarnation, NodeId, OperationId, PartitionId, ReplicaId, Term, WallTime, ZoneTime},
+    node::{Capacity, NodeState},
+    operation::Origin,
+    partition::Membership,
+};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// The zone's time as the leader sees it: see [`crate::zone_clock::ZoneClock`].
+    pub zone_time: ZoneTime,
+    /// The leader's wall clock, for display only.
+    pub wall_time: WallTime,
+    /// The caller's; empty: none.
+    pub idempotency_key: String,
+    pub action: Action,
+}
+
+impl Command {
+    pub fn new(zone_time: ZoneTime, wall_time: WallTime, action: Action) -> Self {
+        Self { zone_time, wall_time, idempotency_key: String::new(), action }
+    }
+
+    pub fn with_idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.idempotency_key = key.into();
+        self
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// Makes the zone and its partitions, once.
+    InitializeZone {
+        zone_id: Uuid,
+        split_keys: Vec<Vec<u8>>,
+        replication_factor: u32,
+        /// 0: five minutes.
+        replace_after_ms: u64,
+    },
+    RegisterNode(Registration),
+    /// The conclusions of one round of the judge, all together, and the brake that follows from them.
+    SetLiveness {
+        conclusions: Vec<Conclusion>,
+        brake: Option<BrakeChange>,
+    },
+    /// Places partitions for the first time. Items stand for themselves.
+    CommitPlacements {
+        placements: Vec<PlacementProposal>,
+    },
+    /// What groups were seen to have committed. Items stand for themselves; one that is older than what
+    /// is known is left out.
+    ObserveGroups {
+        groups: Vec<GroupObservation>,
+    },
+
+    // By operators.
+    TransferLeader {
+        partition: PartitionId,
+        to: NodeId,
+    },
+    MoveReplica {
+        partition: PartitionId,
+        from: NodeId,
+        to: NodeId,
+    },
+    DrainNode {
+        node: NodeId,
+        accept_data_loss_risk: bool,
+    },
+    UncordonNode {
+        node: NodeId,
+    },
+    RemoveNode {
+        node: NodeId,
+    },
+    /// A plan as it was shown: all of it, or nothing if the zone has changed since.
+    RebalanceLeaders {
+        transfers: Vec<TransferProposal>,
+    },
+    CancelOperation {
+        operation: OperationId,
+    },
+
+    // By the control plane itself.
+    /// Starts transfers of leadership. Items stand for themselves.
+    StartTransfers {
+        origin: Origin,
+        transfers: Vec<TransferProposal>,
+    },
+    /// Starts changes of replicas: repairs, and the moves of drains. Items stand for themselves.
+    StartReplicaChanges {
+        changes: Vec<ChangeProposal>,
+    },
+    /// What a takeover did, for the record.
+    RecordTakeover(TakeoverRecord),
+    /// Notes what an operation is waiting on; an empty error clears it.
+    NoteOperationError {
+        operation: OperationId,
+        error: String,
+    },
+    /// Ends operations. Items stand for themselves.
+    EndOperations {
+        ends: Vec<OperationEnd>,
+    },
+    /// Retiring replicas that are destroyed for good. Items stand for themselves.
+    DropRetired {
+        replicas: Vec<(PartitionId, ReplicaId)>,
+    },
+    /// Lets zone time advance.
+    Tick,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    /// The zone that the data directory belongs to; none in its first registration.
+    pub zone_id: Option<Uuid>,
+    pub identity: Uuid,
+    /// None in the data directory's first registration.
+    pub node: Option<NodeId>,
+    pub incarnation: Incarnation,
+    pub name: String,
+    pub address: String,
+    pub fault_domain: String,
+    pub capacity: Capacity,
+    pub software_version: String,
+}
+
+/// A judgement on one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conclusion {
+    pub node: NodeId,
+    /// The incarnation that was judged: a newer one is not hit by it.
+    pub incarnation: Incarnation,
+    pub state: NodeState,
+    /// Why, in a sentence.
+    pub evidence: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrakeChange {
+    pub engaged: bool,
+    pub reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacementProposal {
+    pub partition: PartitionId,
+    pub nodes: Vec<NodeId>,
+    /// One of `nodes`.
+    pub preferred_leader: NodeId,
+    pub reason: String,
+}
+
+/// What a partition's group was seen to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupObservation {
+    pub partition: PartitionId,
+    /// A committed membership.
+    pub membership: Option<Membership>,
+    pub leader: Option<LeaderObservation>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaderObservation {
+    pub replica: ReplicaId,
+    pub term: Term,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferProposal {
+    pub partition: PartitionId,
+    /// Where the leader was when this was planned.
+    pub from: NodeId,
+    pub to: NodeId,
+    pub reason: String,
+    /// The operation that this one is a part of.
+    pub parent: Option<OperationId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeProposal {
+    pub partition: PartitionId,
+    pub purpose: ChangePurpose,
+    /// The target replica that goes; none: one is missing.
+    pub remove: Option<ReplicaId>,
+    /// The node that gets a replica; none: the one that goes is given up.
+    pub add: Option<NodeId>,
+    pub reason: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ChangePurpose {
+    /// A replica is lost, or missing.
+    Repair,
+    /// Replicas share a fault domain although they need not.
+    Spread,
+    /// A node is emptied.
+    Drain { parent: OperationId },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakeoverRecord {
+    /// The node whose leaderships were lost; none: the groups had no leader.
+    pub lost: Option<NodeId>,
+    pub reason: String,
+    pub groups: Vec<TakeoverOutcome>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakeoverOutcome {
+    pub partition: PartitionId,
+    /// The replica that leads now; none: no candidate was elected.
+    pub leader: Option<LeaderObservation>,
+    /// Why this one: log positions, ties, what went before.
+    pub reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperationEnd {
+    pub operation: OperationId,
+    pub result: EndResult,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EndResult {
+    Succeeded,
+    Failed { reason: String },
+    Cancelled { reason: String },
+}

@@ -1,0 +1,294 @@
+//! The failure detector: from signals to conclusions, all nodes of a round together, and the brake that
+//! follows from them (G7).
+//!
+//! - *Suspect*: no heartbeat for a while, or its session broke. Leadership may move; data stays.
+//! - *Down*: its session is gone and a dial was refused (the process does not exist), or silence for
+//!   long. Repair starts later, by `replace_after`.
+//! - *Up* again: only by heartbeats in a session.
+//!
+//! When the judge itself ran late, lateness proves nothing: such a round concludes nothing from it, and
+//! brakes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use crate::{
+    command::{Action, BrakeChange, Conclusion},
+    ids::NodeId,
+    node::{Administrative, Node, NodeState},
+    observation::{NodeView, ZoneView},
+    state::ZoneState,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DetectorOptions {
+    /// Silence after which a node is suspect.
+    pub suspect_after: Duration,
+    /// Silence after which a node is down.
+    pub down_after: Duration,
+    /// Silence that a node is granted at the start of a leadership, to find the new leader.
+    pub first_contact: Duration,
+    /// A heartbeat at most so old shows that a node is up.
+    pub fresh_heartbeat: Duration,
+    /// From one round to the next; more than this, and the judge was late.
+    pub round_max: Duration,
+    /// How long the brake's cause must be gone before it is released.
+    pub brake_hold: Duration,
+    /// How often a node without session is dialled.
+    pub probe_interval: Duration,
+}
+
+impl Default for DetectorOptions {
+    fn default() -> Self {
+        Self {
+            suspect_after: Duration::from_millis(1_500),
+            down_after: Duration::from_secs(10),
+            first_contact: Duration::from_secs(3),
+            fresh_heartbeat: Duration::from_millis(500),
+            round_max: Duration::from_millis(500),
+            brake_hold: Duration::from_secs(5),
+            probe_interval: Duration::from_millis(500),
+        }
+    }
+}
+
+/// Judges in rounds. One for each leadership.
+#[derive(Clone, Debug)]
+pub struct Detector {
+    options: DetectorOptions,
+    last_round_at: Duration,
+    /// When the brake's cause was last there.
+    cause_seen_at: Option<Duration>,
+    probed_at: BTreeMap<NodeId, Duration>,
+}
+
+/// What a round has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Judgement {
+    /// Changes only, in the order of node ids.
+    pub conclusions: Vec<Conclusion>,
+    /// None: as it is.
+    pub brake: Option<BrakeChange>,
+    /// Nodes to dial now: without session, so that a refusal proves that the process is gone.
+    pub probe: Vec<NodeId>,
+}
+
+impl Judgement {
+    /// The command that commits it; none if nothing has changed.
+    pub fn action(&self) -> Option<Action> {
+        if self.conclusions.is_empty() && self.brake.is_none() {
+            return None;
+        }
+        let conclusions = self.conclusions.clone();
+        Some(Action::SetLiveness { conclusions, brake: self.brake.clone() })
+    }
+}
+
+impl Detector {
+    pub fn new(options: DetectorOptions, now: Duration) -> Self {
+        Self { options, last_round_at: now, cause_seen_at: None, probed_at: BTreeMap::new() }
+    }
+
+    /// One round: all nodes together.
+    pub fn judge(&mut self, now: Duration, state: &ZoneState, view: &ZoneView) -> Judgement {
+        let round = now.saturating_sub(self.last_round_at);
+        self.last_round_at = now;
+        let late = round > self.options.round_max;
+        let mut judgement = Judgement::default();
+        let mut states = BTreeMap::new();
+        for (id, node) in state.nodes().iter() {
+            let signals = Signals { view: view.node(*id), started_at: view.started_at(), now };
+            let judged = self.judge_node(*id, node, &signals, late, view);
+            states.insert(*id, judged.as_ref().map_or(node.liveness.state, |(state, _)| *state));
+            if let Some((state, evidence)) = judged {
+                let incarnation = node.incarnation;
+                judgement.conclusions.push(Conclusion { node: *id, incarnation, state, evidence });
+            }
+        }
+        judgement.brake = self.brake(now, state, &states, late.then_some(round));
+        judgement.probe = self.probes(now, state, view);
+        judgement
+    }
+
+    /// The node's new state and why; none if it stays as it is.
+    fn judge_node(
+        &self,
+        id: NodeId,
+        node: &Node,
+        signals: &Signals<'_>,
+        late: bool,
+        view: &ZoneView,
+    ) -> Option<(NodeState, String)> {
+        let before = node.liveness.state;
+        let (state, evidence) = self.conclude(id, signals, late, view)?;
+        let worse = state > before;
+        let better = state == NodeState::Up && before != NodeState::Up;
+        (worse || better).then_some((state, evidence))
+    }
+
+    /// What the signals say; none if they say nothing.
+    fn conclude(
+        &self,
+        id: NodeId,
+        signals: &Signals<'_>,
+        late: bool,
+        view: &ZoneView,
+    ) -> Option<(NodeState, String)> {
+        let options = &self.options;
+        let silence = signals.silence();
+        if let Some(session) = signals.view.and_then(|view| view.session)
+            && signals.heard()
+            && silence <= options.fresh_heartbeat
+        {
+            let evidence =
+                format!("heartbeats in a session of incarnation {}", session.incarnation);
+            return Some((NodeState::Up, evidence));
+        }
+        if signals.refused() {
+            let evidence = "its session is gone and a dial was refused: its process does not exist";
+            return Some((NodeState::Down, evidence.into()));
+        }
+        let quiet = format!("no heartbeat for {} ms", silence.as_millis());
+        let peers = unreachable_for_peers(id, view);
+        if !late && silence >= options.down_after {
+            return Some((NodeState::Down, format!("{quiet}{peers}")));
+        }
+        if signals.broken() {
+            return Some((NodeState::Suspect, format!("its session broke{peers}")));
+        }
+        let patience = if signals.heard() { options.suspect_after } else { options.first_contact };
+        if !late && silence >= patience {
+            return Some((NodeState::Suspect, format!("{quiet}{peers}")));
+        }
+        None
+    }
+
+    /// The brake, if it changes.
+    fn brake(
+        &mut self,
+        now: Duration,
+        state: &ZoneState,
+        states: &BTreeMap<NodeId, NodeState>,
+        late: Option<Duration>,
+    ) -> Option<BrakeChange> {
+        let cause = match late {
+            Some(round) => Some(format!(
+                "the judge ran late: {} ms from one round to the next, and {} ms are the limit",
+                round.as_millis(),
+                self.options.round_max.as_millis()
+            )),
+            None => too_many_lost(state, states),
+        };
+        let engaged = state.brake().is_some();
+        match cause {
+            Some(reason) => {
+                self.cause_seen_at = Some(now);
+                (!engaged).then_some(BrakeChange { engaged: true, reason })
+            }
+            None if engaged => {
+                // A new leader did not see the cause: it holds the brake as if it had just gone.
+                let seen = *self.cause_seen_at.get_or_insert(now);
+                (now.saturating_sub(seen) >= self.options.brake_hold).then(|| BrakeChange {
+                    engaged: false,
+                    reason: format!(
+                        "its cause has been gone for {} ms",
+                        now.saturating_sub(seen).as_millis()
+                    ),
+                })
+            }
+            None => None,
+        }
+    }
+
+    fn probes(&mut self, now: Duration, state: &ZoneState, view: &ZoneView) -> Vec<NodeId> {
+        self.probed_at.retain(|id, _| state.nodes().contains(id) && !view.is_connected(*id));
+        let mut probes = Vec::new();
+        for (id, _) in state.nodes().iter().filter(|(id, _)| !view.is_connected(**id)) {
+            let due = self
+                .probed_at
+                .get(id)
+                .is_none_or(|at| now.saturating_sub(*at) >= self.options.probe_interval);
+            if due {
+                self.probed_at.insert(*id, now);
+                probes.push(*id);
+            }
+        }
+        probes
+    }
+}
+
+/// What is known of one node now.
+struct Signals<'a> {
+    view: Option<&'a NodeView>,
+    started_at: Duration,
+    now: Duration,
+}
+
+impl Signals<'_> {
+    /// Whether this leader ever had a heartbeat of the node.
+    fn heard(&self) -> bool {
+        self.view.is_some_and(|view| view.last_heartbeat_at.is_some())
+    }
+
+    fn silence(&self) -> Duration {
+        let last = self.view.and_then(|view| view.last_heartbeat_at).unwrap_or(self.started_at);
+        self.now.saturating_sub(last)
+    }
+
+    fn refused(&self) -> bool {
+        self.view.is_some_and(|view| view.session.is_none() && view.dial_refused_at.is_some())
+    }
+
+    fn broken(&self) -> bool {
+        self.view.is_some_and(|view| view.session.is_none() && view.session_broken_at.is_some())
+    }
+}
+
+fn unreachable_for_peers(id: NodeId, view: &ZoneView) -> String {
+    let peers: Vec<_> = view
+        .nodes()
+        .filter(|(peer, node)| {
+            *peer != id && node.session.is_some() && node.heartbeat.unreachable.contains(&id)
+        })
+        .map(|(peer, _)| peer.to_string())
+        .collect();
+    if peers.is_empty() {
+        String::new()
+    } else {
+        format!("; nodes {} cannot reach it either", peers.join(", "))
+    }
+}
+
+/// Why the brake must be engaged for what is lost; none if it need not. Nodes that an operator wants
+/// empty do not count: their loss has been spoken for.
+fn too_many_lost(state: &ZoneState, states: &BTreeMap<NodeId, NodeState>) -> Option<String> {
+    let active =
+        state.nodes().iter().filter(|(_, node)| node.administrative == Administrative::Active);
+    let (mut lost, mut total) = (BTreeSet::new(), 0_usize);
+    let mut domains: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for (id, node) in active {
+        total += 1;
+        let domain = domains.entry(node.fault_domain.as_str()).or_default();
+        domain.1 += 1;
+        if states.get(id).is_some_and(|state| *state != NodeState::Up) {
+            lost.insert(*id);
+            domain.0 += 1;
+        }
+    }
+    if lost.len() < 2 {
+        return None;
+    }
+    let nodes: Vec<_> = lost.iter().map(ToString::to_string).collect();
+    let nodes = nodes.join(", ");
+    if lost.len() * 3 > total {
+        return Some(format!(
+            "nodes {nodes} are suspect or down: {} of {total}, more than a third",
+            lost.len()
+        ));
+    }
+    // A domain of one node is no domain to lose: the third counts for it.
+    let (domain, (_, size)) = domains.iter().find(|(_, (lost, size))| *size > 1 && lost == size)?;
+    Some(format!("nodes {nodes} are suspect or down: all {size} of fault domain {domain:?}"))
+}

@@ -1,0 +1,154 @@
+//! Emptying a node: leaderships first (see [`crate::leaders`]), then replicas, one move each, and at
+//! last the node is kept empty. And the question that comes before it: what would break (G7)?
+
+use crate::{
+    command::{ChangeProposal, ChangePurpose, EndResult, OperationEnd},
+    ids::{NodeId, OperationId, PartitionId},
+    node::{Administrative, NodeState},
+    observation::ZoneView,
+    placement::{Loads, NoChoice, choose},
+    state::ZoneState,
+};
+
+/// Partitions that are named in a refusal.
+const NAMED_MAX: usize = 16;
+
+/// What a drain would break.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Risk {
+    pub why: String,
+    /// At most 16.
+    pub partitions: Vec<PartitionId>,
+}
+
+/// Whether what is left could keep every partition's replication; none if it can.
+pub fn risk(state: &ZoneState, node: NodeId) -> Option<Risk> {
+    let others: Vec<NodeId> = state
+        .nodes()
+        .iter()
+        .filter(|(id, record)| **id != node && record.is_eligible())
+        .map(|(id, _)| *id)
+        .collect();
+    let is_up = |id: NodeId| state.node(id).is_some_and(|node| node.is_up());
+    let (mut homeless, mut stuck) = (Vec::new(), Vec::new());
+    for id in state.partitions_on(node) {
+        let Some(partition) = state.partition(id) else { continue };
+        if partition.target_on(node).is_none() {
+            continue;
+        }
+        let held = partition.nodes();
+        if !others.iter().any(|other| !held.contains(other)) {
+            homeless.push(id);
+        } else if !partition.has_majority(|voter| is_up(voter.node)) {
+            stuck.push(id);
+        }
+    }
+    let (count, why) = match (homeless.len(), stuck.len()) {
+        (0, 0) => return None,
+        (0, count) => (count, "have no majority of their replicas up, so they cannot be moved"),
+        (count, _) => (count, "find no other node that is up and free for their replica"),
+    };
+    let mut partitions = if homeless.is_empty() { stuck } else { homeless };
+    partitions.truncate(NAMED_MAX);
+    Some(Risk { why: format!("{count} partitions {why}"), partitions })
+}
+
+/// What drains do next.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DrainPlan {
+    pub changes: Vec<ChangeProposal>,
+    pub ends: Vec<OperationEnd>,
+    /// What each running drain waits on; empty: nothing.
+    pub notes: Vec<(OperationId, String)>,
+}
+
+/// Next steps of all drains, within the budgets.
+pub fn plan(state: &ZoneState, view: &ZoneView, loads: &mut Loads) -> DrainPlan {
+    let mut plan = DrainPlan::default();
+    for (id, node) in state.nodes().iter() {
+        let Administrative::Draining { operation, accept_data_loss_risk } = node.administrative
+        else {
+            continue;
+        };
+        if state.operation_done(operation) == Ok(()) {
+            plan.ends.push(OperationEnd { operation, result: EndResult::Succeeded });
+            continue;
+        }
+        let note = if let Some(brake) = state.brake() {
+            format!("the brake is engaged: {}", brake.reason)
+        } else if node.liveness.state == NodeState::Down {
+            // Its replicas are lost: repair makes them again elsewhere.
+            "the node is down: its replicas are made again elsewhere".to_owned()
+        } else {
+            let step = Step { state, view, node: *id, operation, accept_data_loss_risk };
+            step.moves(loads, &mut plan.changes)
+        };
+        plan.notes.push((operation, note));
+    }
+    plan
+}
+
+/// One drain's next moves.
+struct Step<'a> {
+    state: &'a ZoneState,
+    view: &'a ZoneView,
+    node: NodeId,
+    operation: OperationId,
+    accept_data_loss_risk: bool,
+}
+
+impl Step<'_> {
+    /// Adds the moves that can start now; says what cannot, empty if nothing is in the way.
+    fn moves(&self, loads: &mut Loads, changes: &mut Vec<ChangeProposal>) -> String {
+        let mut note = String::new();
+        for id in self.state.partitions_on(self.node) {
+            if !loads.zone_has_budget(self.state) || !loads.node_has_budget(self.state, self.node) {
+                break;
+            }
+            let Some(partition) = self.state.partition(id) else { continue };
+            let Some(source) = partition.target_on(self.node) else { continue };
+            if partition.change.is_some()
+                || !partition.is_settled()
+                || changes.iter().any(|change| change.partition == id)
+                || self.must_hand_over_first(id)
+            {
+                continue;
+            }
+            let chosen = choose(self.state, self.view, loads, id, partition, Some(source.id));
+            let (add, why) = match chosen {
+                Ok(choice) => (Some(choice.node), choice.reason),
+                Err(NoChoice::Wait { .. }) => continue,
+                Err(nobody @ NoChoice::Nobody { .. }) => {
+                    if !self.accept_data_loss_risk || partition.targets.len() < 2 {
+                        note = nobody.to_string();
+                        continue;
+                    }
+                    (None, format!("{nobody}; the operator has accepted the risk of data loss"))
+                }
+            };
+            loads.reserve(Some(self.node), add, self.view.stored_bytes_of(id));
+            changes.push(ChangeProposal {
+                partition: id,
+                purpose: ChangePurpose::Drain { parent: self.operation },
+                remove: Some(source.id),
+                add,
+                reason: format!("node {} is being drained: {why}", self.node),
+            });
+        }
+        note
+    }
+
+    /// Whether the node leads the partition and another voter can take over: leaderships go first.
+    fn must_hand_over_first(&self, id: PartitionId) -> bool {
+        let Some(partition) = self.state.partition(id) else { return false };
+        let leads = match self.view.leader(id) {
+            Some(leader) => leader.replica.node == self.node,
+            None => partition.leader.is_some_and(|leader| leader.node == self.node),
+        };
+        leads
+            && partition.targets.iter().any(|target| {
+                target.node != self.node
+                    && self.state.node(target.node).is_some_and(|node| node.is_eligible())
+            })
+    }
+}

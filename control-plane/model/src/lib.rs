@@ -1,0 +1,53 @@
+//! The zone's model: everything that the control plane decides, as pure, synchronous code.
+//!
+//! Nothing here has a clock, a network, a disk or randomness: time, ids and observations are arguments.
+//! So all of it can be tested, replayed and explained.
+//!
+//! Where to start reading:
+//! - [`state`] and [`command`]: the replicated state and what changes it; [`apply`] does it.
+//! - [`observation`]: what the leader's sessions know now. Never replicated, never mixed with intent.
+//! - [`detector`], [`takeover`], [`placement`], [`repair`], [`drain`], [`leaders`]: judgements and plans.
+//! - [`reconcile`]: from intent and observation to orders and conclusions.
+//! - [`status`]: figures for people.
+//!
+//! **Architecture invariant:** a planner proposes [`command::Action`]s and nothing else; only
+//! [`apply`] changes the state, and it checks each proposal against the state as it is then.
+//!
+//! **Architecture invariant:** no unordered map decides anything.
+
+pub mod apply;
+pub mod command;
+pub mod detector;
+pub mod drain;
+pub mod event;
+pub mod ids;
+mod indices;
+pub mod key_range;
+pub mod leaders;
+pub mod node;
+pub mod observation;
+pub mod operation;
+pub mod order;
+pub mod outcome;
+pub mod partition;
+pub mod placement;
+pub mod plan;
+pub mod policy;
+pub mod progress;
+pub mod reconcile;
+pub mod repair;
+pub mod state;
+pub mod status;
+pub mod table;
+pub mod takeover;
+pub mod zone;
+pub mod zone_clock;
+
+pub use command::{Action, Command};
+pub use ids::{
+    EventSequence, Fence, Generation, Incarnation, LogPosition, MemberId, NodeId, OperationId,
+    PartitionId, RangeEpoch, ReplicaId, Revision, Term, WallTime, ZoneTime,
+};
+pub use observation::ZoneView;
+pub use outcome::{Applied, Category, Outcome, Refusal};
+pub use state::{Changes, ZoneState};

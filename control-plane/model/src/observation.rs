@@ -1,0 +1,406 @@
+//! What the leader's sessions know now. Never replicated, and never mixed with intent: a new leader
+//! starts with an empty view, and acts on a partition as soon as that partition's nodes have reported.
+//!
+//! All moments are durations since the leader's own monotonic origin.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use crate::{
+    ids::{Incarnation, LogPosition, NodeId, PartitionId, RangeEpoch, ReplicaId, Term},
+    key_range::KeyRange,
+    partition::{Membership, Replica},
+};
+
+/// The leader's present view of all nodes and groups.
+#[derive(Clone, Debug, Default)]
+pub struct ZoneView {
+    /// When the leader began to look.
+    started_at: Duration,
+    nodes: BTreeMap<NodeId, NodeView>,
+    groups: BTreeMap<PartitionId, GroupView>,
+    leaderless: BTreeSet<PartitionId>,
+    touched: BTreeSet<PartitionId>,
+    /// When some partition's confirmed leader last changed.
+    leaders_changed_at: Duration,
+}
+
+/// One node, as its session shows it.
+#[derive(Clone, Debug, Default)]
+pub struct NodeView {
+    pub session: Option<Session>,
+    /// Of any session of this leader.
+    pub last_heartbeat_at: Option<Duration>,
+    /// When its last session broke; none while there is one.
+    pub session_broken_at: Option<Duration>,
+    /// A dial was refused since the session broke: its process is gone.
+    pub dial_refused_at: Option<Duration>,
+    pub heartbeat: Heartbeat,
+    replicas: BTreeSet<(PartitionId, ReplicaId)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Session {
+    pub incarnation: Incarnation,
+    pub opened_at: Duration,
+    /// All of the node's replicas have been reported since.
+    pub complete: bool,
+}
+
+/// What a node says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heartbeat {
+    pub sequence: u64,
+    pub runtime_lag_ms: u64,
+    pub disk_free_bytes: u64,
+    /// No client writes, no new replicas.
+    pub disk_below_reserve: bool,
+    /// Nodes that it shares a partition with and cannot reach.
+    pub unreachable: Vec<NodeId>,
+}
+
+/// One partition's group, as its replicas' nodes report it.
+#[derive(Clone, Debug, Default)]
+pub struct GroupView {
+    replicas: BTreeMap<ReplicaId, ReplicaView>,
+    leaderless_since: Option<Duration>,
+    leader: Option<ReplicaId>,
+}
+
+/// What a node reported of one replica.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReplicaView {
+    pub node: NodeId,
+    pub report: ReplicaReport,
+    pub rates: Rates,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ReplicaPhase {
+    Live,
+    /// Only the tombstone is left.
+    Destroyed,
+    /// Stopped by an error of its own.
+    Failed,
+}
+
+/// Mirrors `ReplicaReport` in `zone/v1/node.proto`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaReport {
+    pub partition: PartitionId,
+    pub replica: ReplicaId,
+    pub phase: ReplicaPhase,
+    pub term: Term,
+    /// The replica that this one believes to lead.
+    pub leader: Option<ReplicaId>,
+    /// It leads, confirmed by a quorum within the last second.
+    pub leading: bool,
+    pub last_log: Option<LogPosition>,
+    pub applied: Option<LogPosition>,
+    pub membership: Option<ReportedMembership>,
+    pub range: Option<KeyRange>,
+    pub range_epoch: RangeEpoch,
+    /// With leadership: how far the other replicas have got.
+    pub progress: Vec<Progress>,
+    pub stored_bytes: u64,
+    pub keys: u64,
+    pub message: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportedMembership {
+    pub membership: Membership,
+    pub committed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    pub replica: ReplicaId,
+    pub matched: Option<LogPosition>,
+    pub lag_entries: u64,
+}
+
+/// Load, smoothed over a few seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rates {
+    pub reads_per_second: f64,
+    pub writes_per_second: f64,
+    pub bytes_read_per_second: f64,
+    pub bytes_written_per_second: f64,
+}
+
+/// Load on one replica since the report before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeatReport {
+    pub interval_ms: u64,
+    pub reads: u64,
+    pub writes: u64,
+    pub bytes_read: u64,
+    pub bytes_written: u64,
+}
+
+/// A leader whose node has a session, and that said itself that a quorum confirms it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConfirmedLeader {
+    pub replica: Replica,
+    pub term: Term,
+}
+
+/// What sessions report.
+impl ZoneView {
+    pub fn new(now: Duration) -> Self {
+        Self { started_at: now, leaders_changed_at: now, ..Self::default() }
+    }
+
+    /// A node has opened a session. What it reported in an earlier one is forgotten: a full report
+    /// follows.
+    pub fn session_opened(&mut self, node: NodeId, incarnation: Incarnation, now: Duration) {
+        self.forget_reports(node, now);
+        let view = self.nodes.entry(node).or_default();
+        view.session = Some(Session { incarnation, opened_at: now, complete: false });
+        view.session_broken_at = None;
+        view.dial_refused_at = None;
+    }
+
+    /// The node's session is gone. A newer session of the node must not be hit: call this only for the
+    /// one that is current.
+    pub fn session_closed(&mut self, node: NodeId, now: Duration) {
+        let Some(view) = self.nodes.get_mut(&node) else { return };
+        if view.session.take().is_none() {
+            return;
+        }
+        view.session_broken_at = Some(now);
+        for (partition, _) in view.replicas.clone() {
+            self.refresh(partition, now);
+        }
+    }
+
+    /// A dial to a node without session was refused: nothing listens there any more.
+    pub fn dial_refused(&mut self, node: NodeId, now: Duration) {
+        let view = self.nodes.entry(node).or_default();
+        if view.session.is_none() {
+            view.dial_refused_at = Some(now);
+        }
+    }
+
+    /// A dial to a node without session was answered: its process lives.
+    pub fn dial_answered(&mut self, node: NodeId) {
+        if let Some(view) = self.nodes.get_mut(&node) {
+            view.dial_refused_at = None;
+        }
+    }
+
+    pub fn heartbeat(&mut self, node: NodeId, heartbeat: Heartbeat, now: Duration) {
+        let view = self.nodes.entry(node).or_default();
+        view.last_heartbeat_at = Some(now);
+        view.heartbeat = heartbeat;
+    }
+
+    /// A node's report of one of its replicas.
+    pub fn report(&mut self, node: NodeId, report: ReplicaReport, now: Duration) {
+        let (partition, replica) = (report.partition, report.replica);
+        self.nodes.entry(node).or_default().replicas.insert((partition, replica));
+        let group = self.groups.entry(partition).or_default();
+        let rates = group.replicas.get(&replica).map_or_else(Rates::default, |view| view.rates);
+        group.replicas.insert(replica, ReplicaView { node, report, rates });
+        self.refresh(partition, now);
+    }
+
+    /// The replicas reported since the session was opened are all that the node has.
+    pub fn full_report_end(&mut self, node: NodeId) {
+        let Some(view) = self.nodes.get_mut(&node) else { return };
+        if let Some(session) = &mut view.session {
+            session.complete = true;
+        }
+        self.touched.extend(view.replicas.iter().map(|(partition, _)| *partition));
+    }
+
+    pub fn heat(&mut self, node: NodeId, partition: PartitionId, heat: &HeatReport) {
+        let Some(group) = self.groups.get_mut(&partition) else { return };
+        for view in group.replicas.values_mut().filter(|view| view.node == node) {
+            view.rates.add(heat);
+        }
+    }
+
+    /// The node is no longer part of the zone.
+    pub fn forget_node(&mut self, node: NodeId, now: Duration) {
+        self.forget_reports(node, now);
+        self.nodes.remove(&node);
+    }
+
+    fn forget_reports(&mut self, node: NodeId, now: Duration) {
+        let Some(view) = self.nodes.get_mut(&node) else { return };
+        for (partition, replica) in std::mem::take(&mut view.replicas) {
+            if let Some(group) = self.groups.get_mut(&partition)
+                && group.replicas.get(&replica).is_some_and(|view| view.node == node)
+            {
+                group.replicas.remove(&replica);
+            }
+            self.refresh(partition, now);
+        }
+    }
+
+    /// Keeps what is derived from a group's reports right.
+    fn refresh(&mut self, partition: PartitionId, now: Duration) {
+        self.touched.insert(partition);
+        let leader = self.leader(partition).map(|leader| leader.replica.id);
+        let Some(group) = self.groups.get_mut(&partition) else { return };
+        if group.leader != leader {
+            group.leader = leader;
+            self.leaders_changed_at = now;
+        }
+        if leader.is_some() {
+            group.leaderless_since = None;
+            self.leaderless.remove(&partition);
+        } else if group.leaderless_since.is_none() {
+            group.leaderless_since = Some(now);
+            self.leaderless.insert(partition);
+        }
+    }
+}
+
+/// What can be asked.
+impl ZoneView {
+    pub fn started_at(&self) -> Duration {
+        self.started_at
+    }
+
+    pub fn node(&self, node: NodeId) -> Option<&NodeView> {
+        self.nodes.get(&node)
+    }
+
+    /// All nodes that were ever heard of, in the order of their ids.
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &NodeView)> {
+        self.nodes.iter().map(|(id, view)| (*id, view))
+    }
+
+    pub fn is_connected(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|view| view.session.is_some())
+    }
+
+    /// The node has a session and has reported all of its replicas in it.
+    pub fn is_complete(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).and_then(|view| view.session).is_some_and(|session| session.complete)
+    }
+
+    pub fn is_disk_low(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|view| view.heartbeat.disk_below_reserve)
+    }
+
+    /// What the replica's node says of it in its present session.
+    pub fn replica(&self, partition: PartitionId, replica: ReplicaId) -> Option<&ReplicaView> {
+        let view = self.groups.get(&partition)?.replicas.get(&replica)?;
+        self.is_connected(view.node).then_some(view)
+    }
+
+    /// All that is reported of a partition in present sessions, in the order of replica ids.
+    pub fn replicas(
+        &self,
+        partition: PartitionId,
+    ) -> impl Iterator<Item = (ReplicaId, &ReplicaView)> {
+        self.groups
+            .get(&partition)
+            .into_iter()
+            .flat_map(|group| &group.replicas)
+            .filter(|(_, view)| self.is_connected(view.node))
+            .map(|(id, view)| (*id, view))
+    }
+
+    /// The newest of those that say that they lead.
+    pub fn leader(&self, partition: PartitionId) -> Option<ConfirmedLeader> {
+        self.replicas(partition)
+            .filter(|(_, view)| view.report.phase == ReplicaPhase::Live && view.report.leading)
+            .max_by_key(|(_, view)| view.report.term)
+            .map(|(id, view)| ConfirmedLeader {
+                replica: Replica { id, node: view.node },
+                term: view.report.term,
+            })
+    }
+
+    /// When some partition's confirmed leader last changed: while it does, balance waits.
+    pub fn leaders_changed_at(&self) -> Duration {
+        self.leaders_changed_at
+    }
+
+    /// Since when the partition has no confirmed leader; none if it has one.
+    pub fn leaderless_since(&self, partition: PartitionId) -> Option<Duration> {
+        match self.groups.get(&partition) {
+            Some(group) => group.leaderless_since,
+            None => Some(self.started_at),
+        }
+    }
+
+    /// Partitions that somebody reported, and that have no confirmed leader.
+    pub fn leaderless(&self) -> &BTreeSet<PartitionId> {
+        &self.leaderless
+    }
+
+    /// Replicas that a node reported in its present session.
+    pub fn replicas_on(&self, node: NodeId) -> impl Iterator<Item = (PartitionId, &ReplicaView)> {
+        let replicas = self.nodes.get(&node).into_iter().flat_map(|view| &view.replicas);
+        replicas.filter_map(|(partition, replica)| {
+            Some((*partition, self.replica(*partition, *replica)?))
+        })
+    }
+
+    /// Bytes that partitions use on a node.
+    pub fn stored_bytes_on(&self, node: NodeId) -> u64 {
+        self.replicas_on(node)
+            .fold(0, |sum, (_, view)| sum.saturating_add(view.report.stored_bytes))
+    }
+
+    /// Load on a node.
+    pub fn rates_on(&self, node: NodeId) -> Rates {
+        self.replicas_on(node).fold(Rates::default(), |sum, (_, view)| sum.plus(&view.rates))
+    }
+
+    /// Bytes of the partition's data, as its largest replica has it.
+    pub fn stored_bytes_of(&self, partition: PartitionId) -> u64 {
+        let bytes = self.replicas(partition).map(|(_, view)| view.report.stored_bytes);
+        bytes.max().unwrap_or(0)
+    }
+
+    /// Load on a partition over all of its replicas.
+    pub fn rates_of(&self, partition: PartitionId) -> Rates {
+        self.replicas(partition).fold(Rates::default(), |sum, (_, view)| sum.plus(&view.rates))
+    }
+
+    /// Partitions whose reports have changed since the last call.
+    pub fn take_touched(&mut self) -> BTreeSet<PartitionId> {
+        std::mem::take(&mut self.touched)
+    }
+}
+
+impl Rates {
+    fn plus(self, other: &Rates) -> Rates {
+        Rates {
+            reads_per_second: self.reads_per_second + other.reads_per_second,
+            writes_per_second: self.writes_per_second + other.writes_per_second,
+            bytes_read_per_second: self.bytes_read_per_second + other.bytes_read_per_second,
+            bytes_written_per_second: self.bytes_written_per_second
+                + other.bytes_written_per_second,
+        }
+    }
+
+    /// Weighs a report by its length: five seconds of it replace two thirds of what was.
+    fn add(&mut self, heat: &HeatReport) {
+        const WINDOW_SECONDS: f64 = 5.0;
+        if heat.interval_ms == 0 {
+            return;
+        }
+        let seconds = Duration::from_millis(heat.interval_ms).as_secs_f64();
+        let weight = 1.0 - (-seconds / WINDOW_SECONDS).exp();
+        let blend = |rate: &mut f64, count: u64| {
+            // Counts beyond 2^53 lose precision, which a rate does not need.
+            #[allow(clippy::cast_precision_loss)]
+            let latest = count as f64 / seconds;
+            *rate += weight * (latest - *rate);
+        };
+        blend(&mut self.reads_per_second, heat.reads);
+        blend(&mut self.writes_per_second, heat.writes);
+        blend(&mut self.bytes_read_per_second, heat.bytes_read);
+        blend(&mut self.bytes_written_per_second, heat.bytes_written);
+    }
+}

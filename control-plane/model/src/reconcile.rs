@@ -1,0 +1,275 @@
+//! From intent and observation to orders, for one partition.
+//!
+//! A pure function of levels: it looks at what is intended (committed) and what is reported (now), and
+//! says what each replica shall be next, and which conclusions shall be committed. Nothing depends on
+//! which event led to the call, so that no lost message or wake-up can leave a partition half way.
+//!
+//! **Invariants:**
+//! - A replica is ordered to be destroyed only when the *committed* state shows that the group has
+//!   committed a membership without it, which is exactly what is intended.
+//! - Founders are ordered with one and the same set of members, and only until the group was seen.
+//! - Orders to a leader carry the membership that they are based on, as that leader reported it.
+
+use crate::{
+    command::{Action, EndResult, GroupObservation, LeaderObservation, OperationEnd},
+    ids::{PartitionId, ReplicaId},
+    observation::{ConfirmedLeader, ReplicaPhase, ReplicaReport, ZoneView},
+    operation::OperationKind,
+    order::{Order, OrderKind},
+    partition::{Membership, Partition, Replica},
+    state::ZoneState,
+};
+
+/// A replica that is further behind does not vote yet, and does not get the leadership.
+pub const LAG_ENTRIES_MAX: u64 = 1_000;
+
+/// What is to be done about one partition, or about several.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reconciled {
+    pub orders: Vec<Order>,
+    pub observations: Vec<GroupObservation>,
+    pub drop_retired: Vec<(PartitionId, ReplicaId)>,
+    pub ends: Vec<OperationEnd>,
+}
+
+impl Reconciled {
+    pub fn extend(&mut self, other: Reconciled) {
+        self.orders.extend(other.orders);
+        self.observations.extend(other.observations);
+        self.drop_retired.extend(other.drop_retired);
+        self.ends.extend(other.ends);
+    }
+
+    /// The commands that say all of it, in the sequence in which to propose them.
+    pub fn actions(&self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if !self.observations.is_empty() {
+            actions.push(Action::ObserveGroups { groups: self.observations.clone() });
+        }
+        if !self.drop_retired.is_empty() {
+            actions.push(Action::DropRetired { replicas: self.drop_retired.clone() });
+        }
+        if !self.ends.is_empty() {
+            actions.push(Action::EndOperations { ends: self.ends.clone() });
+        }
+        actions
+    }
+}
+
+/// What is to be done about a partition now.
+pub fn reconcile(state: &ZoneState, view: &ZoneView, id: PartitionId) -> Reconciled {
+    let Some(partition) = state.partition(id) else { return Reconciled::default() };
+    if !partition.is_placed() {
+        return Reconciled::default();
+    }
+    let group = Group { state, view, id, partition, leader: view.leader(id) };
+    let mut reconciled = Reconciled::default();
+    reconciled.observations.extend(group.observation());
+    group.ensure(&mut reconciled.orders);
+    group.steer(&mut reconciled.orders);
+    group.retire(&mut reconciled);
+    if let Some(operation) = partition.change
+        && state.operation_done(operation) == Ok(())
+    {
+        let result = EndResult::Succeeded;
+        reconciled.ends.push(OperationEnd { operation, result });
+    }
+    reconciled
+}
+
+/// One partition, intended and observed.
+struct Group<'a> {
+    state: &'a ZoneState,
+    view: &'a ZoneView,
+    id: PartitionId,
+    partition: &'a Partition,
+    leader: Option<ConfirmedLeader>,
+}
+
+impl Group<'_> {
+    /// What the state does not know yet of the group; none if there is nothing.
+    fn observation(&self) -> Option<GroupObservation> {
+        let known = self.partition.observed.as_ref().map(|observed| observed.log_position);
+        let newest = self
+            .view
+            .replicas(self.id)
+            .filter(|(_, view)| view.report.phase == ReplicaPhase::Live)
+            .filter_map(|(_, view)| view.report.membership.as_ref())
+            .filter(|reported| reported.committed)
+            .map(|reported| &reported.membership)
+            .max_by_key(|membership| membership.log_position)
+            .filter(|membership| known.is_none_or(|known| membership.log_position > known));
+        let leader = self
+            .leader
+            .filter(|leader| self.partition.leader.is_none_or(|known| leader.term > known.term));
+        if newest.is_none() && leader.is_none() {
+            return None;
+        }
+        Some(GroupObservation {
+            partition: self.id,
+            membership: newest.cloned(),
+            leader: leader
+                .map(|leader| LeaderObservation { replica: leader.replica.id, term: leader.term }),
+        })
+    }
+
+    /// Targets that are not on their nodes.
+    fn ensure(&self, orders: &mut Vec<Order>) {
+        let founding = self.partition.observed.is_none() && self.leader.is_none();
+        let founders = if founding { self.partition.targets.clone() } else { Vec::new() };
+        let preferred = self.partition.preferred_leader;
+        for target in &self.partition.targets {
+            // Only once the node has said all that it has can something be missing there.
+            if !self.view.is_complete(target.node)
+                || self.view.replica(self.id, target.id).is_some()
+                || self.is_blocked_by_older(*target)
+            {
+                continue;
+            }
+            let kind = OrderKind::Ensure {
+                range: self.partition.range.clone(),
+                range_epoch: self.partition.range_epoch,
+                founders: founders.clone(),
+                campaign: founding && preferred == Some(target.id),
+            };
+            let observed = self.partition.observed.as_ref();
+            let membership_log = observed.map(|observed| observed.log_position);
+            orders.push(self.order(*target, membership_log, kind));
+        }
+    }
+
+    /// Whether another replica of the partition is on the target's node still: it goes first.
+    fn is_blocked_by_older(&self, target: Replica) -> bool {
+        self.view.replicas(self.id).any(|(replica, view)| {
+            view.node == target.node
+                && replica != target.id
+                && view.report.phase != ReplicaPhase::Destroyed
+        })
+    }
+
+    /// Orders to the leader, one step at a time.
+    fn steer(&self, orders: &mut Vec<Order>) {
+        let Some(leader) = self.leader else { return };
+        let Some(view) = self.view.replica(self.id, leader.replica.id) else { return };
+        let Some(reported) = &view.report.membership else { return };
+        let membership = &reported.membership;
+        let order = |kind| self.order(leader.replica, Some(membership.log_position), kind);
+        if !reported.committed {
+            // A change is on its way: what it becomes will be reported.
+            return;
+        }
+        if membership.is_exactly(&self.partition.targets) {
+            if let Some(to) = self.wanted_leader(&leader, &view.report) {
+                orders.push(order(OrderKind::TransferLeader { to }));
+            }
+            return;
+        }
+        let missing = self.learners_to_add(membership);
+        if !missing.is_empty() {
+            let learners = missing.into_iter().map(|learner| OrderKind::AddLearner { learner });
+            orders.extend(learners.map(order));
+            return;
+        }
+        let ready = |target: &Replica| {
+            membership.contains(target.id) && keeps_up(&view.report, leader.replica.id, target.id)
+        };
+        if !self.partition.targets.iter().all(ready) {
+            // A joint state that was left behind is ended in any case: it needs two majorities.
+            if let [_, next] = membership.voter_sets.as_slice() {
+                orders.push(order(OrderKind::ChangeMembers { voters: next.clone() }));
+            }
+            return;
+        }
+        // The leader is to go: it hands over first, so that its removal interrupts nobody.
+        if self.partition.target(leader.replica.id).is_none()
+            && let Some(to) = self.successor(membership, &view.report)
+        {
+            orders.push(order(OrderKind::TransferLeader { to }));
+            return;
+        }
+        orders.push(order(OrderKind::ChangeMembers { voters: self.partition.targets.clone() }));
+    }
+
+    /// Targets that are neither voters nor learners, and that are there to be added.
+    fn learners_to_add(&self, membership: &Membership) -> Vec<Replica> {
+        let outside =
+            self.partition.targets.iter().filter(|target| !membership.contains(target.id));
+        let there = outside.filter(|target| {
+            let view = self.view.replica(self.id, target.id);
+            view.is_some_and(|view| view.report.phase == ReplicaPhase::Live)
+        });
+        there.copied().collect()
+    }
+
+    /// The voter to which a running transfer wants to hand over; none if it leads, or is not ready.
+    fn wanted_leader(&self, leader: &ConfirmedLeader, report: &ReplicaReport) -> Option<ReplicaId> {
+        let operation = self.state.operation(self.partition.change?)?;
+        let OperationKind::TransferLeader { to_replica, to, .. } = operation.kind else {
+            return None;
+        };
+        (to_replica != leader.replica.id
+            && self.view.is_connected(to)
+            && self.state.node(to).is_some_and(|node| node.is_up())
+            && keeps_up(report, leader.replica.id, to_replica))
+        .then_some(to_replica)
+    }
+
+    /// The target that leads after a leader that is to go: an up-to-date voter of every set, preferably
+    /// the preferred one, on a node that may lead.
+    fn successor(&self, membership: &Membership, report: &ReplicaReport) -> Option<ReplicaId> {
+        let candidates = self.partition.targets.iter().filter(|target| {
+            membership.is_full_voter(target.id)
+                && self.view.is_connected(target.node)
+                && self.state.node(target.node).is_some_and(|node| node.is_up())
+                && keeps_up(report, report.replica, target.id)
+        });
+        candidates
+            .min_by_key(|target| {
+                let eligible = self.state.node(target.node).is_some_and(|node| node.is_eligible());
+                let preferred = self.partition.preferred_leader == Some(target.id);
+                let leaderships = self.state.partitions_led_by(target.node).count();
+                (!eligible, !preferred, leaderships, target.id)
+            })
+            .map(|target| target.id)
+    }
+
+    /// Replicas on their way out.
+    fn retire(&self, reconciled: &mut Reconciled) {
+        let committed = self.partition.observed.as_ref();
+        for retiring in &self.partition.retiring {
+            let replica = retiring.replica;
+            let report = self.view.replica(self.id, replica.id);
+            let out =
+                committed.is_some_and(|observed| observed.is_exactly(&self.partition.targets));
+            if !out {
+                continue;
+            }
+            let destroyed = report.is_some_and(|view| view.report.phase == ReplicaPhase::Destroyed);
+            if destroyed || self.state.node(replica.node).is_none() {
+                reconciled.drop_retired.push((self.id, replica.id));
+            } else if self.view.is_connected(replica.node) {
+                let membership_log = committed.map(|observed| observed.log_position);
+                reconciled.orders.push(self.order(replica, membership_log, OrderKind::Destroy));
+            }
+        }
+    }
+
+    fn order(
+        &self,
+        to: Replica,
+        membership_log: Option<crate::ids::LogPosition>,
+        kind: OrderKind,
+    ) -> Order {
+        Order { node: to.node, partition: self.id, replica: to.id, membership_log, kind }
+    }
+}
+
+/// Whether the leader's report says that a replica is close behind it.
+fn keeps_up(report: &ReplicaReport, leader: ReplicaId, replica: ReplicaId) -> bool {
+    replica == leader
+        || report.progress.iter().any(|progress| {
+            progress.replica == replica
+                && progress.matched.is_some()
+                && progress.lag_entries <= LAG_ENTRIES_MAX
+        })
+}

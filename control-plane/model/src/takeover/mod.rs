@@ -1,0 +1,430 @@
+//! Takeovers: giving a leader to groups that have lost theirs.
+//!
+//! A pure state machine. It is asked which groups need a leader ([`Takeovers::begin`]), says which calls
+//! to make ([`Takeovers::calls`]), is told what became of them, and hands out a record at the end. For
+//! each group, the recipe is:
+//!
+//! 1. *Collect* the log positions of the surviving replicas; candidates are the voters, in the order of
+//!    their logs, the longest first.
+//! 2. *Gently* ask the first candidate to lead.
+//! 3. If it does not: *disarm* all other survivors, so that they let go of the lost leader; then the
+//!    candidate *elects* itself.
+//! 4. If that fails: the next candidate, again after disarming. After the last one, a pause, and all over.
+//!
+//! Groups are independent; calls are batched by node. Nothing here can break a group's safety: who leads
+//! is decided by the votes of its majority, and a candidate with too short a log is refused.
+//!
+//! A takeover on mere lateness (the leader's node is suspect, not down) goes beyond step 1 only if a
+//! survivor has lost the leader too.
+
+mod group;
+mod need;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use crate::{
+    command::{Action, TakeoverOutcome, TakeoverRecord},
+    ids::{LogPosition, NodeId, PartitionId, ReplicaId, Term},
+    observation::ZoneView,
+    state::ZoneState,
+};
+use group::{Group, Next};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakeoverOptions {
+    /// How long a group has no confirmed leader before it gets one, if nothing explains it sooner.
+    pub leaderless_after: Duration,
+    pub collect_timeout: Duration,
+    /// For the candidate to lead without further ado.
+    pub gentle_timeout: Duration,
+    pub disarm_timeout: Duration,
+    pub elect_timeout: Duration,
+    /// For an answer to come back after a call's timeout.
+    pub answer_margin: Duration,
+    /// Before a group is tried again after all candidates failed, or after the survivors still had their
+    /// leader.
+    pub pause: Duration,
+    /// Groups at the same time.
+    pub groups_max: usize,
+    /// Groups in one call.
+    pub call_groups_max: usize,
+    /// How long a finished group waits for others that lost the same node, to be recorded with them.
+    pub record_after: Duration,
+}
+
+impl Default for TakeoverOptions {
+    fn default() -> Self {
+        Self {
+            leaderless_after: Duration::from_millis(300),
+            collect_timeout: Duration::from_millis(200),
+            gentle_timeout: Duration::from_millis(100),
+            disarm_timeout: Duration::from_millis(200),
+            elect_timeout: Duration::from_millis(300),
+            answer_margin: Duration::from_millis(30),
+            pause: Duration::from_millis(300),
+            groups_max: 2_000,
+            call_groups_max: 1_000,
+            record_after: Duration::from_millis(250),
+        }
+    }
+}
+
+/// Names a call that was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
+
+/// One RPC to one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    pub id: CallId,
+    pub node: NodeId,
+    pub kind: CallKind,
+    /// The call has failed if it has not been answered by then.
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallKind {
+    /// `CollectLogPositions`.
+    Collect { groups: Vec<GroupReplica> },
+    /// `TakeOver`, by the authority of a committed conclusion.
+    TakeOver { lost_node: Option<NodeId>, groups: Vec<TakeOverGroup> },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GroupReplica {
+    pub partition: PartitionId,
+    /// The replica on the asked node.
+    pub replica: ReplicaId,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakeOverGroup {
+    pub partition: PartitionId,
+    /// The replica on the asked node.
+    pub replica: ReplicaId,
+    /// The one that shall lead: if it is the asked one, it campaigns; otherwise that lets go.
+    pub candidate: ReplicaId,
+    pub membership_log: Option<LogPosition>,
+    /// Campaign at once: the others were disarmed.
+    pub elect: bool,
+}
+
+/// An answer to `CollectLogPositions`, for one group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupPosition {
+    pub partition: PartitionId,
+    pub replica: ReplicaId,
+    pub last_log: Option<LogPosition>,
+    pub vote_term: Term,
+    pub vote_leader: ReplicaId,
+    pub vote_committed: bool,
+    /// The replica that this one believes to lead.
+    pub leader: Option<ReplicaId>,
+    pub membership_log: Option<LogPosition>,
+    pub voters: Vec<ReplicaId>,
+    /// Its own watch has lost the leader's node.
+    pub leader_lost: bool,
+    /// Why there is no position; empty: there is one.
+    pub error: String,
+}
+
+/// An answer to `TakeOver`, for one group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupResult {
+    pub partition: PartitionId,
+    pub replica: ReplicaId,
+    pub outcome: TakeOverOutcome,
+    pub term: Term,
+    /// With `LedElsewhere`.
+    pub leader: Option<ReplicaId>,
+    pub message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakeOverOutcome {
+    /// The asked replica leads and has a quorum.
+    Leading,
+    /// It has let go of the lost leader.
+    Disarmed,
+    /// It tried, and does not lead.
+    NotElected,
+    /// Another replica leads already.
+    LedElsewhere,
+    /// It did not act.
+    Refused,
+}
+
+/// All takeovers of one leadership of the control plane.
+#[derive(Clone, Debug, Default)]
+pub struct Takeovers {
+    options: TakeoverOptions,
+    groups: BTreeMap<PartitionId, Group>,
+    calls: BTreeMap<CallId, (NodeId, BTreeSet<PartitionId>)>,
+    last_call: u64,
+    /// Until when a group is left alone.
+    paused: BTreeMap<PartitionId, Duration>,
+    /// Failures are recorded once, until the group is led again.
+    failed: BTreeSet<PartitionId>,
+    finished: Vec<Finished>,
+    /// Leaderships given to each node that are not committed yet: so that not all go to one.
+    given: BTreeMap<NodeId, usize>,
+}
+
+#[derive(Clone, Debug)]
+struct Finished {
+    lost: Option<NodeId>,
+    at: Duration,
+    outcome: TakeoverOutcome,
+}
+
+impl Takeovers {
+    pub fn new(options: TakeoverOptions) -> Self {
+        Self { options, ..Self::default() }
+    }
+
+    /// Whether nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.groups.is_empty() && self.finished.is_empty()
+    }
+
+    /// Partitions that are being given a leader.
+    pub fn in_progress(&self) -> impl Iterator<Item = PartitionId> {
+        self.groups.keys().copied()
+    }
+
+    /// Takes on the groups that need a leader now, the hottest first, and drops those that have one.
+    pub fn begin(&mut self, state: &ZoneState, view: &ZoneView, now: Duration) {
+        self.paused.retain(|_, until| *until > now);
+        self.drop_led(state, view, now);
+        let free = self.options.groups_max.saturating_sub(self.groups.len());
+        if free == 0 {
+            return;
+        }
+        if self.groups.is_empty() {
+            self.given.clear();
+        }
+        let mut needs: Vec<_> = need::needs(state, view, now, self.options.leaderless_after)
+            .into_iter()
+            .filter(|need| !self.groups.contains_key(&need.partition))
+            .filter(|need| !self.paused.contains_key(&need.partition))
+            .map(|need| {
+                let rates = view.rates_of(need.partition);
+                let heat = rates.reads_per_second + rates.writes_per_second;
+                (heat, need)
+            })
+            .collect();
+        needs.sort_by(|(a, left), (b, right)| {
+            b.total_cmp(a).then(left.partition.cmp(&right.partition))
+        });
+        for (_, need) in needs.into_iter().take(free) {
+            self.groups.insert(need.partition, Group::new(need));
+        }
+    }
+
+    /// A leader that reported itself in the meantime ends the takeover.
+    fn drop_led(&mut self, state: &ZoneState, view: &ZoneView, now: Duration) {
+        let led: Vec<_> = self
+            .groups
+            .iter()
+            .filter_map(|(id, group)| Some((*id, group.led_by(state, view)?)))
+            .collect();
+        for (id, (leader, term)) in led {
+            if let Some(group) = self.groups.remove(&id)
+                && group.has_acted()
+            {
+                self.finish_led(group, leader, term, now);
+            }
+        }
+        if !self.failed.is_empty() {
+            self.failed.retain(|id| {
+                let leader = view.leader(*id);
+                !leader.is_some_and(|leader| {
+                    state.node(leader.replica.node).is_some_and(|node| node.is_up())
+                })
+            });
+        }
+    }
+
+    /// The calls to make now. Each is answered with [`Takeovers::collected`],
+    /// [`Takeovers::taken_over`] or [`Takeovers::call_failed`]; then ask again.
+    pub fn calls(&mut self, state: &ZoneState, now: Duration) -> Vec<Call> {
+        let mut batches: BTreeMap<(NodeId, BatchKind), Batch> = BTreeMap::new();
+        for id in self.groups.keys().copied().collect::<Vec<_>>() {
+            let Some(group) = self.groups.get_mut(&id) else { continue };
+            match group.next(&self.options, state, &mut self.given, now) {
+                Next::Wait => {}
+                Next::Collect(replicas) => {
+                    for replica in replicas {
+                        let key = (replica.node, BatchKind::Collect);
+                        let batch = batches.entry(key).or_default();
+                        batch.collect.push(GroupReplica { partition: id, replica: replica.id });
+                    }
+                }
+                Next::TakeOver { timeout, asked } => {
+                    let lost = group.lost();
+                    for (node, order) in asked {
+                        let key = (node, BatchKind::TakeOver(lost, timeout));
+                        batches.entry(key).or_default().take_over.push(order);
+                    }
+                }
+                Next::Led { leader, term } => {
+                    if let Some(group) = self.groups.remove(&id) {
+                        self.finish_led(group, leader, term, now);
+                    }
+                }
+                Next::Dismissed => {
+                    self.groups.remove(&id);
+                    self.paused.insert(id, now + self.options.pause);
+                }
+                Next::Failed => {
+                    if let Some(group) = self.groups.remove(&id) {
+                        self.paused.insert(id, now + self.options.pause);
+                        self.finish_failed(id, group, now);
+                    }
+                }
+            }
+        }
+        batches.into_iter().flat_map(|(key, batch)| self.make_calls(key, batch)).collect()
+    }
+
+    fn make_calls(&mut self, (node, kind): (NodeId, BatchKind), batch: Batch) -> Vec<Call> {
+        let size = self.options.call_groups_max.max(1);
+        let (timeout, kinds): (Duration, Vec<(CallKind, BTreeSet<PartitionId>)>) = match kind {
+            BatchKind::Collect => {
+                let chunks = batch.collect.chunks(size).map(|groups| {
+                    let ids = groups.iter().map(|group| group.partition).collect();
+                    (CallKind::Collect { groups: groups.to_vec() }, ids)
+                });
+                (self.options.collect_timeout, chunks.collect())
+            }
+            BatchKind::TakeOver(lost_node, timeout) => {
+                let chunks = batch.take_over.chunks(size).map(|groups| {
+                    let ids = groups.iter().map(|group| group.partition).collect();
+                    (CallKind::TakeOver { lost_node, groups: groups.to_vec() }, ids)
+                });
+                (timeout, chunks.collect())
+            }
+        };
+        kinds
+            .into_iter()
+            .map(|(kind, groups)| {
+                self.last_call += 1;
+                let id = CallId(self.last_call);
+                self.calls.insert(id, (node, groups));
+                Call { id, node, kind, timeout }
+            })
+            .collect()
+    }
+
+    /// The answer to a [`CallKind::Collect`].
+    pub fn collected(&mut self, call: CallId, positions: Vec<GroupPosition>) {
+        let Some((node, mut unanswered)) = self.calls.remove(&call) else { return };
+        for position in positions {
+            unanswered.remove(&position.partition);
+            if let Some(group) = self.groups.get_mut(&position.partition) {
+                group.positioned(position);
+            }
+        }
+        self.silent(node, &unanswered, "the answer has nothing for this group");
+    }
+
+    /// The answer to a [`CallKind::TakeOver`].
+    pub fn taken_over(&mut self, call: CallId, results: Vec<GroupResult>) {
+        let Some((node, mut unanswered)) = self.calls.remove(&call) else { return };
+        for result in results {
+            unanswered.remove(&result.partition);
+            if let Some(group) = self.groups.get_mut(&result.partition) {
+                group.answered(result);
+            }
+        }
+        self.silent(node, &unanswered, "the answer has nothing for this group");
+    }
+
+    /// A call was not answered, or answered with an error as a whole.
+    pub fn call_failed(&mut self, call: CallId, reason: &str) {
+        let Some((node, groups)) = self.calls.remove(&call) else { return };
+        self.silent(node, &groups, reason);
+    }
+
+    fn silent(&mut self, node: NodeId, groups: &BTreeSet<PartitionId>, reason: &str) {
+        for id in groups {
+            if let Some(group) = self.groups.get_mut(id) {
+                group.silent(node, reason);
+            }
+        }
+    }
+
+    fn finish_led(&mut self, group: Group, leader: ReplicaId, term: Term, now: Duration) {
+        let id = group.partition();
+        self.failed.remove(&id);
+        let outcome = group.outcome(Some((leader, term)));
+        self.finished.push(Finished { lost: group.lost(), at: now, outcome });
+    }
+
+    fn finish_failed(&mut self, id: PartitionId, group: Group, now: Duration) {
+        if self.failed.insert(id) {
+            let outcome = group.outcome(None);
+            self.finished.push(Finished { lost: group.lost(), at: now, outcome });
+        }
+    }
+
+    /// A command that records what has ended, once the others that lost the same node have ended too,
+    /// or after a moment. Ask until there is none.
+    pub fn finished(&mut self, now: Duration) -> Option<Action> {
+        let lost = self.finished.iter().find_map(|first| {
+            let others_run = self.groups.values().any(|group| group.lost() == first.lost);
+            let waited = now.saturating_sub(first.at) >= self.options.record_after;
+            (!others_run || waited).then_some(first.lost)
+        })?;
+        let mut groups = Vec::new();
+        self.finished.retain(|finished| {
+            if finished.lost == lost {
+                groups.push(finished.outcome.clone());
+            }
+            finished.lost != lost
+        });
+        groups.sort_by_key(|outcome| outcome.partition);
+        let reason = match lost {
+            Some(node) => format!("the leaders on node {node} were lost"),
+            None => format!(
+                "no leader was confirmed for {} ms",
+                self.options.leaderless_after.as_millis()
+            ),
+        };
+        Some(Action::RecordTakeover(TakeoverRecord { lost, reason, groups }))
+    }
+
+    /// When to ask for [`Takeovers::calls`] again even if nothing is answered.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.groups.values().filter_map(Group::deadline).min()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum BatchKind {
+    Collect,
+    TakeOver(Option<NodeId>, Duration),
+}
+
+#[derive(Debug, Default)]
+struct Batch {
+    collect: Vec<GroupReplica>,
+    take_over: Vec<TakeOverGroup>,
+}
+
+impl Default for GroupResult {
+    fn default() -> Self {
+        Self {
+            partition: PartitionId(0),
+            replica: ReplicaId(0),
+            outcome: TakeOverOutcome::Refused,
+            term: Term(0),
+            leader: None,
+            message: String::new(),
+        }
+    }
+}

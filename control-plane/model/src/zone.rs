@@ -1,0 +1,73 @@
+//! What the zone is as a whole: one small record, written with every command.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    ids::{Generation, Revision, ZoneTime},
+    outcome::Outcome,
+    policy::Policy,
+    table::Record,
+};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Zone {
+    pub zone_id: Uuid,
+    pub generation: Generation,
+    pub policy: Policy,
+    /// Position of the last command that was applied.
+    pub revision: Revision,
+    pub zone_time: ZoneTime,
+    pub brake: Brake,
+    pub counters: Counters,
+}
+
+/// The last number of each kind that was given out; none is ever given out again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    pub node: u64,
+    pub partition: u64,
+    pub replica: u64,
+    pub operation: u64,
+    pub event: u64,
+}
+
+/// Whether discretionary changes are held back (G7).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Brake {
+    pub engaged: bool,
+    /// Why, and what it holds back.
+    pub reason: String,
+    pub since: ZoneTime,
+}
+
+impl Record for Zone {
+    const TAG: u8 = 1;
+    type Key = ();
+    fn encode_key((): &()) -> Vec<u8> {
+        Vec::new()
+    }
+    fn decode_key(bytes: &[u8]) -> Option<()> {
+        bytes.is_empty().then_some(())
+    }
+}
+
+/// The outcome of a command that carried an idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remembered {
+    /// Of what was asked for: the same key for something else is refused.
+    pub fingerprint: u64,
+    pub outcome: Outcome,
+    pub at: ZoneTime,
+}
+
+impl Record for Remembered {
+    const TAG: u8 = 7;
+    type Key = String;
+    fn encode_key(key: &String) -> Vec<u8> {
+        key.as_bytes().to_vec()
+    }
+    fn decode_key(bytes: &[u8]) -> Option<String> {
+        String::from_utf8(bytes.to_vec()).ok()
+    }
+}

@@ -1,0 +1,191 @@
+//! The failure detector and its brake.
+
+use std::time::Duration;
+
+use model::{
+    Action, Incarnation, NodeId, ZoneView,
+    detector::{Detector, DetectorOptions, Judgement},
+    node::NodeState,
+    observation::Heartbeat,
+};
+use proptest::prelude::*;
+
+use crate::world::World;
+
+fn at(ms: u64) -> Duration {
+    Duration::from_secs(1) + Duration::from_millis(ms)
+}
+
+/// A zone whose nodes are all connected and heard at moment 0.
+struct Bench {
+    world: World,
+    view: ZoneView,
+    detector: Detector,
+}
+
+impl Bench {
+    fn new(domains: &[&str]) -> Self {
+        let world = World::new(1, 1, domains);
+        let mut view = ZoneView::new(at(0));
+        for id in world.nodes.keys() {
+            view.session_opened(*id, Incarnation(1), at(0));
+            view.heartbeat(*id, Heartbeat::default(), at(0));
+        }
+        Self { world, view, detector: Detector::new(DetectorOptions::default(), at(0)) }
+    }
+
+    /// Judges every 100 ms up to the given moment, with heartbeats of those that are named; the last
+    /// judgement.
+    fn run(&mut self, from_ms: u64, to_ms: u64, beating: &[u64]) -> Vec<Judgement> {
+        (from_ms..=to_ms)
+            .step_by(100)
+            .map(|ms| {
+                for id in beating {
+                    self.view.heartbeat(NodeId(*id), Heartbeat::default(), at(ms));
+                }
+                self.judge(ms)
+            })
+            .collect()
+    }
+
+    fn judge(&mut self, ms: u64) -> Judgement {
+        let judgement = self.detector.judge(at(ms), &self.world.state, &self.view);
+        if let Some(action) = judgement.action() {
+            self.world.apply(action).expect("a batch");
+        }
+        judgement
+    }
+
+    fn state(&self, node: u64) -> NodeState {
+        self.world.state.node(NodeId(node)).expect("there").liveness.state
+    }
+}
+
+#[test]
+fn one_late_heartbeat_is_nothing_and_silence_is_suspect_then_down() {
+    let mut bench = Bench::new(&["a", "b", "c", "d"]);
+    bench.run(100, 1_400, &[1, 2, 3]);
+    assert_eq!(bench.state(4), NodeState::Up);
+    bench.run(1_500, 1_600, &[1, 2, 3]);
+    assert_eq!(bench.state(4), NodeState::Suspect);
+    bench.run(1_700, 9_900, &[1, 2, 3]);
+    assert_eq!(bench.state(4), NodeState::Suspect);
+    bench.run(10_000, 10_100, &[1, 2, 3]);
+    assert_eq!(bench.state(4), NodeState::Down);
+    assert!(bench.world.state.brake().is_none(), "one node of four is no reason to brake");
+    bench.run(10_200, 10_300, &[1, 2, 3, 4]);
+    assert_eq!(bench.state(4), NodeState::Up);
+}
+
+#[test]
+fn a_broken_session_is_suspect_and_a_refused_dial_is_down_at_once() {
+    let mut bench = Bench::new(&["a", "b", "c", "d"]);
+    bench.view.session_closed(NodeId(2), at(50));
+    let judgement = bench.judge(100);
+    assert_eq!(bench.state(2), NodeState::Suspect);
+    assert_eq!(judgement.probe, vec![NodeId(2)]);
+    assert_eq!(bench.judge(150).probe, Vec::new(), "one dial is enough for a while");
+    bench.view.dial_refused(NodeId(2), at(160));
+    bench.judge(160);
+    assert_eq!(bench.state(2), NodeState::Down);
+    let evidence = &bench.world.state.node(NodeId(2)).expect("there").liveness.evidence;
+    assert!(evidence.contains("refused"), "{evidence}");
+    // A dial that is answered, or a mere session, does not bring it back: heartbeats do.
+    bench.view.dial_answered(NodeId(2));
+    bench.judge(200);
+    assert_eq!(bench.state(2), NodeState::Down);
+    bench.view.session_opened(NodeId(2), Incarnation(1), at(250));
+    bench.judge(700);
+    assert_eq!(bench.state(2), NodeState::Down);
+    bench.view.heartbeat(NodeId(2), Heartbeat::default(), at(750));
+    bench.judge(800);
+    assert_eq!(bench.state(2), NodeState::Up);
+}
+
+#[test]
+fn a_new_leader_grants_time_to_find_it() {
+    let mut bench = Bench::new(&["a", "b", "c"]);
+    bench.view = ZoneView::new(at(0));
+    bench.run(100, 2_900, &[]);
+    assert!((1..=3).all(|node| bench.state(node) == NodeState::Up));
+    bench.run(3_000, 3_100, &[]);
+    assert!((1..=3).all(|node| bench.state(node) == NodeState::Suspect));
+    assert!(bench.world.state.brake().is_some());
+}
+
+#[test]
+fn a_judge_that_ran_late_concludes_nothing_from_lateness_and_brakes() {
+    let mut bench = Bench::new(&["a", "b", "c", "d"]);
+    let judgement = bench.judge(20_000);
+    assert_eq!(judgement.conclusions, Vec::new());
+    let brake = bench.world.state.brake().expect("engaged");
+    assert!(brake.reason.contains("ran late"), "{}", brake.reason);
+    bench.run(20_100, 24_900, &[1, 2, 3, 4]);
+    assert!(bench.world.state.brake().is_some(), "it is held for a while");
+    bench.run(25_000, 25_200, &[1, 2, 3, 4]);
+    assert!(bench.world.state.brake().is_none());
+}
+
+#[test]
+fn a_whole_fault_domain_brakes_although_it_is_less_than_a_third() {
+    let domains = ["a", "a", "b", "b", "b", "c", "c", "c", "c"];
+    let mut bench = Bench::new(&domains);
+    bench.run(100, 1_600, &[1, 3, 4, 5, 6, 7, 8, 9]);
+    assert!(bench.world.state.brake().is_none(), "one of nine");
+    bench.run(1_700, 3_300, &[3, 4, 5, 6, 7, 8, 9]);
+    let brake = bench.world.state.brake().expect("both of a");
+    assert!(brake.reason.contains("fault domain \"a\""), "{}", brake.reason);
+}
+
+#[test]
+fn nodes_that_an_operator_wants_empty_do_not_brake() {
+    let mut bench = Bench::new(&["a", "b", "c", "d", "e"]);
+    for node in [4, 5] {
+        let node = NodeId(node);
+        let drain = Action::DrainNode { node, accept_data_loss_risk: true };
+        bench.world.apply(drain).expect("accepted");
+    }
+    bench.run(100, 3_000, &[1, 2, 3]);
+    assert_eq!(bench.state(5), NodeState::Suspect);
+    assert!(bench.world.state.brake().is_none());
+}
+
+proptest! {
+    /// G7: all judgements of a round are made together, and never are several nodes and more than a
+    /// third of them lost without the brake.
+    #[test]
+    fn never_more_than_a_third_is_lost_without_the_brake(
+        rounds in proptest::collection::vec(
+            (proptest::collection::btree_set(1_u64..=7, 0..=7), 1_u64..8, any::<bool>()), 1..60),
+    ) {
+        let mut bench = Bench::new(&["a", "a", "b", "b", "c", "c", "d"]);
+        let mut ms = 0;
+        for (beating, hundreds, breaks) in rounds {
+            ms += hundreds * 100;
+            for id in 1..=7 {
+                if beating.contains(&id) {
+                    if !bench.view.is_connected(NodeId(id)) {
+                        bench.view.session_opened(NodeId(id), Incarnation(1), at(ms));
+                    }
+                    bench.view.heartbeat(NodeId(id), Heartbeat::default(), at(ms));
+                } else if breaks {
+                    bench.view.session_closed(NodeId(id), at(ms));
+                }
+            }
+            let judgement = bench.judge(ms);
+            let lost = (1..=7).filter(|node| bench.state(*node) != NodeState::Up).count();
+            if lost > 1 && lost * 3 > 7 {
+                prop_assert!(bench.world.state.brake().is_some(), "{} of 7 are lost", lost);
+            }
+            for conclusion in &judgement.conclusions {
+                prop_assert!(!conclusion.evidence.is_empty());
+                if beating.contains(&conclusion.node.get()) {
+                    prop_assert_eq!(conclusion.state, NodeState::Up);
+                }
+            }
+            for id in &beating {
+                prop_assert_eq!(bench.state(*id), NodeState::Up);
+            }
+        }
+    }
+}

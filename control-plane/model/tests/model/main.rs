@@ -1,0 +1,10 @@
+//! Properties and scenarios of the model, through its public interface only.
+
+mod bad_input;
+mod commands;
+mod detector;
+mod leaders;
+mod placement;
+mod reconcile;
+mod takeover;
+mod world;

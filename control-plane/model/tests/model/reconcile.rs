@@ -1,0 +1,408 @@
+//! Whole zones of toy groups: whatever happens, they come to rest as they should be, and then nothing
+//! moves any more (G9).
+
+use model::{
+    Action, Applied, NodeId, OperationId, Refusal, ZoneView,
+    node::{Administrative, NodeState},
+    operation::OperationState,
+    status,
+};
+use proptest::prelude::*;
+
+use crate::world::World;
+
+fn zone(partitions: u8, nodes: usize) -> World {
+    let domains: Vec<String> = (1..=nodes).map(|rack| format!("rack-{rack}")).collect();
+    let domains: Vec<&str> = domains.iter().map(String::as_str).collect();
+    let mut world = World::new(partitions, 3, &domains);
+    world.settle(400);
+    world.check_healthy();
+    world
+}
+
+fn leaders_are_even(world: &World, nodes: usize) {
+    let counts = world.leaders();
+    let most = counts.values().max().copied().unwrap_or(0);
+    let least = if counts.len() < nodes { 0 } else { counts.values().min().copied().unwrap_or(0) };
+    assert!(most - least <= 1, "{counts:?}");
+}
+
+fn problems(world: &World) -> Vec<String> {
+    status::figures(&world.state, Some(&world.view), world.now).problems
+}
+
+fn operation_of(outcome: model::Outcome) -> OperationId {
+    match outcome {
+        Ok(Applied::Operation(operation)) => operation,
+        other => panic!("expected an operation, got {other:?}"),
+    }
+}
+
+#[test]
+fn a_new_zone_is_founded_with_even_leaders() {
+    let world = zone(16, 5);
+    leaders_are_even(&world, 5);
+    assert_eq!(problems(&world), Vec::<String>::new());
+    let elections: u32 = world.groups.values().map(|group| group.elections).sum();
+    assert_eq!(elections, 16, "each group elects once, and nothing is transferred");
+    let counts: Vec<_> = world.state.target_counts().into_values().collect();
+    assert!(counts.iter().all(|count| (9..=10).contains(count)), "{counts:?}");
+}
+
+#[test]
+fn a_killed_node_loses_its_leaderships_at_once_and_keeps_its_replicas() {
+    let mut world = zone(16, 5);
+    let victim = NodeId(2);
+    world.kill(victim);
+    world.step();
+    assert_eq!(world.state.node(victim).expect("known").liveness.state, NodeState::Down);
+    assert_eq!(world.groups.values().filter(|group| group.leader.is_none()).count(), 0);
+    world.run(50);
+    assert!(!problems(&world).is_empty());
+    world.restart(victim);
+    world.settle(400);
+    world.check_healthy();
+    leaders_are_even(&world, 5);
+    let copies: usize = world.groups.values().map(|group| group.replicas.len()).sum();
+    assert_eq!(copies, 48, "it was taken back without a copy");
+    assert_eq!(problems(&world), Vec::<String>::new());
+}
+
+#[test]
+fn a_lost_node_is_replaced_after_the_time_that_was_set() {
+    let mut world = zone(8, 5);
+    let victim = NodeId(1);
+    world.kill(victim);
+    world.run(150);
+    assert!(world.state.target_count(victim) > 0, "15 s are not enough");
+    world.run(400);
+    assert_eq!(world.state.target_count(victim), 0);
+    world.settle(400);
+    world.check_healthy();
+    // When it comes back after all, what it has is destroyed.
+    world.restart(victim);
+    world.settle(400);
+    world.check_healthy();
+    assert!(world.state.partitions().iter().all(|(_, partition)| partition.retiring.is_empty()));
+}
+
+#[test]
+fn a_frozen_node_is_taken_over_on_suspicion_when_its_peers_agree() {
+    let mut world = zone(8, 4);
+    world.freeze(NodeId(1));
+    world.run(20);
+    assert_eq!(world.state.node(NodeId(1)).expect("known").liveness.state, NodeState::Suspect);
+    assert!(world.groups.values().all(|group| group.leader.is_some()));
+    world.thaw(NodeId(1));
+    world.settle(400);
+    world.check_healthy();
+    leaders_are_even(&world, 4);
+}
+
+#[test]
+fn a_late_node_that_its_peers_still_see_keeps_its_leaderships() {
+    let mut world = zone(4, 4);
+    let led_before: Vec<_> = world.groups.values().map(|group| group.leader).collect();
+    // Its session breaks, and nothing else: the groups go on.
+    world.view.session_closed(NodeId(1), world.now);
+    world.nodes.get_mut(&NodeId(1)).expect("there").connected = true;
+    for _ in 0..10 {
+        world.step();
+        world.view.session_closed(NodeId(1), world.now);
+    }
+    let led_after: Vec<_> = world.groups.values().map(|group| group.leader).collect();
+    assert_eq!(led_before, led_after);
+}
+
+#[test]
+fn an_operators_move_ends_and_is_explained() {
+    let mut world = zone(4, 5);
+    let (id, from, to) = {
+        let (id, partition) = world.state.partitions().first().expect("some");
+        let from = partition.leader.expect("led").node;
+        let to = world.nodes.keys().find(|node| !partition.is_on(**node)).expect("five nodes");
+        (*id, from, *to)
+    };
+    let operation = operation_of(world.apply(Action::MoveReplica { partition: id, from, to }));
+    world.settle(300);
+    world.check_healthy();
+    let record = world.state.operation(operation).expect("remembered");
+    assert_eq!(record.state, OperationState::Succeeded);
+    assert!(world.state.partition(id).expect("there").target_on(to).is_some());
+    let explained = world
+        .state
+        .events()
+        .iter()
+        .filter(|(_, event)| event.operation == Some(operation))
+        .map(|(_, event)| event.kind.as_str())
+        .collect::<Vec<_>>();
+    assert!(explained.contains(&"operation-started") && explained.contains(&"operation-ended"));
+}
+
+#[test]
+fn a_move_can_be_cancelled_before_the_group_votes_with_the_new_replica() {
+    let mut world = zone(4, 5);
+    let (id, partition) = world.state.partitions().first().expect("some");
+    let (id, from) = (*id, partition.targets[0].node);
+    let to = *world.nodes.keys().find(|node| !partition.is_on(**node)).expect("five nodes");
+    let operation = operation_of(world.apply(Action::MoveReplica { partition: id, from, to }));
+    world.run(2);
+    world.apply(Action::CancelOperation { operation }).expect("not too late");
+    world.settle(300);
+    world.check_healthy();
+    assert!(world.state.partition(id).expect("there").target_on(from).is_some());
+
+    let operation = operation_of(world.apply(Action::MoveReplica { partition: id, from, to }));
+    while !world.state.partition(id).expect("there").observed.as_ref().expect("founded").is_joint()
+    {
+        world.step();
+    }
+    let outcome = world.apply(Action::CancelOperation { operation });
+    assert!(matches!(outcome, Err(Refusal::PastNoReturn { .. })), "{outcome:?}");
+    world.settle(300);
+    world.check_healthy();
+}
+
+#[test]
+fn a_drain_empties_the_node_and_keeps_it_empty() {
+    let mut world = zone(16, 5);
+    let node = NodeId(3);
+    let drain = Action::DrainNode { node, accept_data_loss_risk: false };
+    let operation = operation_of(world.apply(drain));
+    world.settle(1_500);
+    world.check_healthy();
+    assert_eq!(world.state.node(node).expect("known").administrative, Administrative::Drained);
+    assert_eq!(
+        world.state.operation(operation).expect("remembered").state,
+        OperationState::Succeeded
+    );
+    assert_eq!(world.state.partitions_on(node).count(), 0);
+    leaders_are_even(&world, 4);
+    world.apply(Action::UncordonNode { node }).expect("drained");
+    world.settle(300);
+    world.check_healthy();
+}
+
+#[test]
+fn a_drain_that_leaves_too_few_nodes_is_refused_unless_the_risk_is_accepted() {
+    let mut world = zone(4, 3);
+    let node = NodeId(1);
+    let refused = world.apply(Action::DrainNode { node, accept_data_loss_risk: false });
+    let Err(refusal @ Refusal::DrainAtRisk { .. }) = refused else { panic!("{refused:?}") };
+    let (guarantee, partitions) = refusal.guarantee_at_risk().expect("it says which");
+    assert_eq!((guarantee, partitions.len()), ("G7", 4));
+    world.apply(Action::DrainNode { node, accept_data_loss_risk: true }).expect("accepted");
+    world.settle(600);
+    assert_eq!(world.state.node(node).expect("known").administrative, Administrative::Drained);
+    world.apply(Action::UncordonNode { node }).expect("drained");
+    world.settle(600);
+    world.check_healthy();
+    assert!(world.state.partitions().iter().all(|(_, partition)| partition.targets.len() == 3));
+    leaders_are_even(&world, 3);
+}
+
+#[test]
+fn an_uncordoned_node_takes_part_again_and_its_moves_are_taken_back_or_ended() {
+    let mut world = zone(16, 5);
+    let node = NodeId(4);
+    world.apply(Action::DrainNode { node, accept_data_loss_risk: false }).expect("possible");
+    world.run(8);
+    world.apply(Action::UncordonNode { node }).expect("draining");
+    world.settle(600);
+    world.check_healthy();
+    leaders_are_even(&world, 5);
+}
+
+#[test]
+fn two_lost_nodes_of_five_engage_the_brake_until_an_operator_speaks() {
+    let mut world = zone(8, 5);
+    world.kill(NodeId(1));
+    world.kill(NodeId(2));
+    world.run(400);
+    let brake = world.state.brake().expect("engaged");
+    assert!(brake.reason.contains("2 of 5"), "{}", brake.reason);
+    assert!(world.state.target_count(NodeId(1)) > 0, "nothing is repaired");
+    let outcome = world.apply(Action::RemoveNode { node: NodeId(1) });
+    assert!(matches!(outcome, Err(Refusal::NodeHoldsReplicas { .. })));
+    // The operator gives one of them up: the other no longer brakes.
+    let drain = Action::DrainNode { node: NodeId(1), accept_data_loss_risk: true };
+    world.apply(drain).expect("accepted");
+    world.run(200);
+    assert!(world.state.brake().is_none());
+    // What had lost its majority comes back with the other node; the rest did not wait for it.
+    world.restart(NodeId(2));
+    world.settle(1_500);
+    world.check_healthy();
+    world.apply(Action::RemoveNode { node: NodeId(1) }).expect("empty and down");
+}
+
+#[test]
+fn a_new_control_plane_leader_disturbs_nothing() {
+    let mut world = zone(16, 5);
+    let elections =
+        |world: &World| -> u32 { world.groups.values().map(|group| group.elections).sum() };
+    let before = elections(&world);
+    world.change_control_plane_leader();
+    world.settle(200);
+    world.check_healthy();
+    assert_eq!(elections(&world), before);
+    assert!(world.state.brake().is_none());
+    // And it takes over what its predecessor began.
+    world.apply(Action::DrainNode { node: NodeId(1), accept_data_loss_risk: false }).expect("fine");
+    for _ in 0..6 {
+        world.run(3);
+        world.change_control_plane_leader();
+    }
+    world.settle(1_500);
+    world.check_healthy();
+    assert_eq!(world.state.partitions_on(NodeId(1)).count(), 0);
+}
+
+#[test]
+fn founders_stay_the_same_when_one_is_lost_before_the_group_is() {
+    let mut world = World::new(4, 3, &["a", "b", "c", "d"]);
+    // Placed, but not yet founded.
+    while !world.state.unplaced().is_empty() {
+        world.step();
+    }
+    world.groups.clear();
+    world.kill(NodeId(1));
+    world.run(400);
+    world.settle(1_500);
+    world.check_healthy();
+}
+
+#[test]
+fn replicas_are_spread_again_when_a_fault_domain_returns() {
+    let mut world = World::new(8, 3, &["a", "a", "b", "b"]);
+    world.settle(400);
+    world.check_healthy();
+    assert_eq!(world.state.crowded().len(), 8);
+    let crowded = problems(&world);
+    assert!(crowded.is_empty(), "two domains are all there are: {crowded:?}");
+    world.add_node("c");
+    world.settle(1_500);
+    world.check_healthy();
+    assert_eq!(world.state.crowded().len(), 0);
+}
+
+#[test]
+fn a_view_without_reports_orders_nothing() {
+    let world = zone(4, 3);
+    let blank = ZoneView::new(world.now);
+    for (id, _) in world.state.partitions().iter() {
+        assert_eq!(model::reconcile::reconcile(&world.state, &blank, *id), Default::default());
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Fault {
+    Kill(u64),
+    Restart(u64),
+    Freeze(u64),
+    Thaw(u64),
+    NewLeader,
+    Drain(u64),
+    Uncordon(u64),
+    Move { partition: u64, to: u64 },
+    Transfer { partition: u64, to: u64 },
+    Cancel(u64),
+    FailElections { partition: u64, count: u32 },
+    Run(u32),
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    let node = 1_u64..=5;
+    let partition = 1_u64..=6;
+    prop_oneof![
+        2 => node.clone().prop_map(Fault::Kill),
+        3 => node.clone().prop_map(Fault::Restart),
+        1 => node.clone().prop_map(Fault::Freeze),
+        2 => node.clone().prop_map(Fault::Thaw),
+        1 => Just(Fault::NewLeader),
+        1 => node.clone().prop_map(Fault::Drain),
+        1 => node.clone().prop_map(Fault::Uncordon),
+        2 => (partition.clone(), node.clone())
+            .prop_map(|(partition, to)| Fault::Move { partition, to }),
+        1 => (partition.clone(), node).prop_map(|(partition, to)| Fault::Transfer { partition, to }),
+        1 => (1_u64..40).prop_map(Fault::Cancel),
+        1 => (partition, 1_u32..6)
+            .prop_map(|(partition, count)| Fault::FailElections { partition, count }),
+        6 => (1_u32..80).prop_map(Fault::Run),
+    ]
+}
+
+fn inflict(world: &mut World, fault: &Fault) {
+    match fault {
+        Fault::Kill(node) => world.kill(NodeId(*node)),
+        Fault::Restart(node) => world.restart(NodeId(*node)),
+        Fault::Freeze(node) => {
+            if world.nodes[&NodeId(*node)].alive {
+                world.freeze(NodeId(*node));
+            }
+        }
+        Fault::Thaw(node) => world.thaw(NodeId(*node)),
+        Fault::NewLeader => world.change_control_plane_leader(),
+        Fault::Drain(node) => {
+            let _ = world
+                .apply(Action::DrainNode { node: NodeId(*node), accept_data_loss_risk: false });
+        }
+        Fault::Uncordon(node) => {
+            let _ = world.apply(Action::UncordonNode { node: NodeId(*node) });
+        }
+        Fault::Move { partition, to } => {
+            let id = (*partition).into();
+            let targets = &world.state.partition(id).expect("there").targets;
+            if let Some(from) = targets.first().map(|target| target.node) {
+                let to = NodeId(*to);
+                let _ = world.apply(Action::MoveReplica { partition: id, from, to });
+            }
+        }
+        Fault::Transfer { partition, to } => {
+            let (partition, to) = ((*partition).into(), NodeId(*to));
+            let _ = world.apply(Action::TransferLeader { partition, to });
+        }
+        Fault::Cancel(operation) => {
+            let _ = world.apply(Action::CancelOperation { operation: (*operation).into() });
+        }
+        Fault::FailElections { partition, count } => {
+            if let Some(group) = world.groups.get_mut(&(*partition).into()) {
+                group.failing_elections = *count;
+            }
+        }
+        Fault::Run(steps) => world.run(*steps),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    /// Whatever happens, in whatever order, with orders and commands lost on the way: when it stops and
+    /// everybody is back, the zone is whole again, and then at rest.
+    #[test]
+    fn a_zone_recovers_from_anything_and_then_rests(
+        faults in proptest::collection::vec(fault(), 1..25),
+        loss in prop_oneof![Just(0_u64), 2_u64..10],
+    ) {
+        let mut world = World::new(6, 3, &["a", "b", "c", "d", "e"]);
+        world.loss = loss;
+        world.run(40);
+        for fault in &faults {
+            inflict(&mut world, fault);
+            world.step();
+        }
+        world.loss = 0;
+        for node in 1..=5 {
+            world.thaw(NodeId(node));
+            world.restart(NodeId(node));
+            let _ = world.apply(Action::UncordonNode { node: NodeId(node) });
+        }
+        world.settle(3_000);
+        world.check_healthy();
+        let plan = model::leaders::plan(&world.state, &world.view);
+        prop_assert_eq!(plan.transfers, Vec::new(), "leaders are as even as replicas allow");
+        prop_assert_eq!(problems(&world), Vec::<String>::new());
+        world.run(100);
+        prop_assert!(world.activity.is_empty(), "{:?}", world.activity);
+    }
+}

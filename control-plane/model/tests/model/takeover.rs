@@ -1,0 +1,235 @@
+//! Takeovers, step by step.
+
+use std::time::Duration;
+
+use model::{
+    Action, LogPosition, NodeId, PartitionId, ReplicaId, Term,
+    takeover::{
+        Call, CallKind, GroupPosition, GroupResult, TakeOverOutcome, TakeoverOptions, Takeovers,
+    },
+};
+
+use crate::world::World;
+
+/// A zone of one partition on three nodes, whose leader's node has just been killed.
+struct Bench {
+    world: World,
+    takeovers: Takeovers,
+    partition: PartitionId,
+    /// The survivors' replicas, and their nodes.
+    survivors: Vec<(ReplicaId, NodeId)>,
+    lost: NodeId,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let mut world = World::new(1, 3, &["a", "b", "c"]);
+        world.settle(400);
+        let partition = PartitionId(1);
+        let record = world.state.partition(partition).expect("there");
+        let lost = record.leader.expect("led").node;
+        let survivors = record
+            .targets
+            .iter()
+            .filter(|target| target.node != lost)
+            .map(|target| (target.id, target.node))
+            .collect();
+        world.kill(lost);
+        let judgement = world.detector.judge(world.now, &world.state, &world.view);
+        world.apply(judgement.action().expect("it is down")).expect("a batch");
+        let takeovers = Takeovers::new(TakeoverOptions::default());
+        Self { world, takeovers, partition, survivors, lost }
+    }
+
+    fn begin(&mut self) -> Vec<Call> {
+        self.takeovers.begin(&self.world.state, &self.world.view, self.world.now);
+        self.calls()
+    }
+
+    fn calls(&mut self) -> Vec<Call> {
+        self.takeovers.calls(&self.world.state, self.world.now)
+    }
+
+    fn wait(&mut self, ms: u64) {
+        self.world.now += Duration::from_millis(ms);
+    }
+
+    fn position(&self, replica: ReplicaId, index: u64) -> GroupPosition {
+        GroupPosition {
+            partition: self.partition,
+            replica,
+            last_log: Some(LogPosition { term: Term(1), leader_id: 1, index }),
+            vote_term: Term(1),
+            ..GroupPosition::default()
+        }
+    }
+
+    fn result(&self, replica: ReplicaId, outcome: TakeOverOutcome) -> GroupResult {
+        GroupResult {
+            partition: self.partition,
+            replica,
+            outcome,
+            term: Term(7),
+            ..GroupResult::default()
+        }
+    }
+
+    /// Answers a collection with the given lengths of logs.
+    fn collect(&mut self, calls: &[Call], lengths: [u64; 2]) {
+        for call in calls {
+            let at = self.survivors.iter().position(|(_, node)| *node == call.node);
+            let at = at.expect("only survivors are asked");
+            let position = self.position(self.survivors[at].0, lengths[at]);
+            self.takeovers.collected(call.id, vec![position]);
+        }
+    }
+}
+
+/// The one order in a call: the asked replica, the candidate, and whether it elects itself at once.
+fn order(call: &Call) -> (ReplicaId, ReplicaId, bool) {
+    match &call.kind {
+        CallKind::TakeOver { groups, .. } => {
+            assert_eq!(groups.len(), 1);
+            (groups[0].replica, groups[0].candidate, groups[0].elect)
+        }
+        CallKind::Collect { .. } => panic!("expected a takeover: {call:?}"),
+    }
+}
+
+#[test]
+fn the_longest_log_leads_and_the_record_says_why() {
+    let mut bench = Bench::new();
+    let calls = bench.begin();
+    assert_eq!(calls.len(), 2, "both survivors are asked at once");
+    assert!(calls.iter().all(|call| matches!(call.kind, CallKind::Collect { .. })));
+    bench.collect(&calls, [5, 9]);
+    let calls = bench.calls();
+    let longest = bench.survivors[1];
+    assert_eq!(calls.len(), 1);
+    assert_eq!(calls[0].node, longest.1);
+    assert_eq!(order(&calls[0]), (longest.0, longest.0, false));
+    let CallKind::TakeOver { lost_node, .. } = &calls[0].kind else { panic!() };
+    assert_eq!(*lost_node, Some(bench.lost));
+    let leading = bench.result(longest.0, TakeOverOutcome::Leading);
+    bench.takeovers.taken_over(calls[0].id, vec![leading]);
+    assert_eq!(bench.calls(), Vec::new());
+    let action = bench.takeovers.finished(bench.world.now).expect("recorded at once");
+    assert_eq!(bench.takeovers.finished(bench.world.now), None);
+    let Action::RecordTakeover(record) = &action else { panic!("{action:?}") };
+    assert_eq!(record.lost, Some(bench.lost));
+    assert!(record.groups[0].reason.contains("best first"), "{}", record.groups[0].reason);
+    bench.world.apply(action).expect("recorded");
+    let leader = bench.world.state.partition(bench.partition).expect("there").leader;
+    assert_eq!(leader.expect("led").node, longest.1);
+    assert!(bench.takeovers.is_idle());
+}
+
+#[test]
+fn a_candidate_that_fails_is_tried_again_after_disarming_and_then_the_next_one() {
+    let mut bench = Bench::new();
+    let calls = bench.begin();
+    bench.collect(&calls, [9, 5]);
+    let (first, second) = (bench.survivors[0], bench.survivors[1]);
+    let calls = bench.calls();
+    assert_eq!(order(&calls[0]), (first.0, first.0, false));
+    let failed = bench.result(first.0, TakeOverOutcome::NotElected);
+    bench.takeovers.taken_over(calls[0].id, vec![failed.clone()]);
+    // The other lets go of the lost leader, in favour of the first.
+    let calls = bench.calls();
+    assert_eq!((calls.len(), order(&calls[0])), (1, (second.0, first.0, false)));
+    let disarmed = bench.result(second.0, TakeOverOutcome::Disarmed);
+    bench.takeovers.taken_over(calls[0].id, vec![disarmed]);
+    let calls = bench.calls();
+    assert_eq!((calls.len(), order(&calls[0])), (1, (first.0, first.0, true)));
+    bench.takeovers.taken_over(calls[0].id, vec![failed]);
+    // Now the second: the first lets go.
+    let calls = bench.calls();
+    assert_eq!((calls.len(), order(&calls[0])), (1, (first.0, second.0, false)));
+    let disarmed = bench.result(first.0, TakeOverOutcome::Disarmed);
+    bench.takeovers.taken_over(calls[0].id, vec![disarmed]);
+    let calls = bench.calls();
+    assert_eq!(order(&calls[0]), (second.0, second.0, true));
+    let leading = bench.result(second.0, TakeOverOutcome::Leading);
+    bench.takeovers.taken_over(calls[0].id, vec![leading]);
+    assert_eq!(bench.calls(), Vec::new());
+    assert!(bench.takeovers.finished(bench.world.now).is_some());
+}
+
+#[test]
+fn silence_is_waited_for_only_so_long() {
+    let mut bench = Bench::new();
+    let calls = bench.begin();
+    let (first, second) = (bench.survivors[0], bench.survivors[1]);
+    let position = bench.position(first.0, 5);
+    let asked = calls.iter().find(|call| call.node == first.1).expect("asked");
+    bench.takeovers.collected(asked.id, vec![position]);
+    assert_eq!(bench.calls(), Vec::new(), "the other may have the longer log");
+    let deadline = bench.takeovers.next_deadline().expect("it waits");
+    bench.world.now = deadline;
+    let calls = bench.calls();
+    assert_eq!(order(&calls[0]), (first.0, first.0, false));
+    // No answer: on with it, and a late success still counts.
+    bench.wait(200);
+    let disarming = bench.calls();
+    assert_eq!(order(&disarming[0]), (second.0, first.0, false));
+    let leading = bench.result(first.0, TakeOverOutcome::Leading);
+    bench.takeovers.taken_over(calls[0].id, vec![leading]);
+    assert_eq!(bench.calls(), Vec::new());
+    assert!(bench.takeovers.finished(bench.world.now).is_some());
+}
+
+#[test]
+fn when_all_have_failed_it_is_recorded_once_and_tried_again() {
+    let mut bench = Bench::new();
+    let mut records = 0;
+    for _ in 0..200 {
+        bench.takeovers.begin(&bench.world.state, &bench.world.view, bench.world.now);
+        for call in bench.calls() {
+            bench.takeovers.call_failed(call.id, "unavailable");
+        }
+        if let Some(action) = bench.takeovers.finished(bench.world.now) {
+            records += 1;
+            bench.world.apply(action).expect("recorded");
+        }
+        bench.wait(20);
+    }
+    assert_eq!(records, 1);
+    assert!(bench.world.state.failed_operations().next().is_some());
+    bench.wait(1_000);
+    assert_eq!(bench.begin().len(), 2, "it goes on");
+}
+
+#[test]
+fn without_a_majority_nothing_is_done() {
+    let mut bench = Bench::new();
+    let other = bench.survivors[0].1;
+    bench.world.kill(other);
+    assert_eq!(bench.begin(), Vec::new());
+}
+
+#[test]
+fn a_leader_that_reports_itself_ends_it() {
+    let mut bench = Bench::new();
+    bench.begin();
+    bench.world.takeovers = Takeovers::new(TakeoverOptions::default());
+    bench.world.step();
+    assert!(bench.world.groups[&bench.partition].leader.is_some());
+    bench.world.step();
+    bench.takeovers.begin(&bench.world.state, &bench.world.view, bench.world.now);
+    assert!(bench.takeovers.is_idle());
+}
+
+#[test]
+fn groups_are_batched_by_node_and_spread_over_the_survivors() {
+    let mut world = World::new(40, 3, &["a", "b", "c", "d", "e"]);
+    world.settle(600);
+    let victim = NodeId(1);
+    let led = world.leaders()[&victim];
+    world.kill(victim);
+    world.step();
+    let takeovers = world.activity.iter().filter(|line| line.starts_with("Call")).count();
+    assert!(takeovers <= 8, "one collection and one takeover for each of four nodes: {takeovers}");
+    let counts = world.leaders();
+    let (most, least) = (counts.values().max(), counts.values().min());
+    assert!(most.zip(least).is_some_and(|(most, least)| most - least <= 2), "{led}: {counts:?}");
+}

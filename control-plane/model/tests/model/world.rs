@@ -1,0 +1,651 @@
+//! A toy zone: nodes and groups that obey orders in the simplest possible way, and a leader of the
+//! control plane that runs the model's loops on them. One step is 100 ms.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use model::{
+    Action, Applied, Command, Incarnation, LogPosition, NodeId, Outcome, PartitionId, ReplicaId,
+    Revision, Term, WallTime, ZoneState, ZoneView,
+    command::Registration,
+    detector::{Detector, DetectorOptions},
+    node::Capacity,
+    observation::{Heartbeat, Progress, ReplicaPhase, ReplicaReport, ReportedMembership},
+    order::{Order, OrderKind},
+    partition::{Membership, Replica},
+    plan::{self, PlanOptions},
+    reconcile::{Reconciled, reconcile},
+    takeover::{CallKind, GroupPosition, GroupResult, TakeOverOutcome, TakeoverOptions, Takeovers},
+    zone_clock::ZoneClock,
+};
+use uuid::Uuid;
+
+pub const STEP: Duration = Duration::from_millis(100);
+
+pub fn zone_id() -> Uuid {
+    Uuid::from_u128(1)
+}
+
+pub fn identity(number: u64) -> Uuid {
+    Uuid::from_u128(1_000 + u128::from(number))
+}
+
+/// A well-formed first registration of the node with this number.
+pub fn registration(number: u64, fault_domain: &str) -> Registration {
+    Registration {
+        zone_id: None,
+        identity: identity(number),
+        node: None,
+        incarnation: Incarnation(1),
+        name: format!("node-{number}"),
+        address: format!("127.0.0.1:{}", 7500 + number),
+        fault_domain: fault_domain.to_owned(),
+        capacity: Capacity { stored_bytes: 1 << 40, cores: 2 },
+        software_version: "test".to_owned(),
+    }
+}
+
+/// Cuts the key space into so many partitions.
+pub fn split_keys(partitions: u8) -> Vec<Vec<u8>> {
+    (1..partitions).map(|key| vec![key]).collect()
+}
+
+#[derive(Clone, Debug)]
+pub struct ToyNode {
+    pub alive: bool,
+    /// Alive, but answers nobody; its session stays open.
+    pub frozen: bool,
+    pub connected: bool,
+    pub incarnation: u64,
+    pub fault_domain: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct ToyReplica {
+    pub node: NodeId,
+    pub phase: ReplicaPhase,
+    /// The members that it was founded with.
+    pub founders: Vec<Replica>,
+    /// How much of the log it has.
+    pub matched: u64,
+}
+
+/// A group that commits whatever a majority of its voters can.
+#[derive(Clone, Debug, Default)]
+pub struct ToyGroup {
+    pub replicas: BTreeMap<ReplicaId, ToyReplica>,
+    pub membership: Option<Membership>,
+    pub leader: Option<ReplicaId>,
+    pub term: u64,
+    pub index: u64,
+    /// Elections that fail although all is well.
+    pub failing_elections: u32,
+    pub elections: u32,
+}
+
+pub struct World {
+    pub state: ZoneState,
+    pub view: ZoneView,
+    pub detector: Detector,
+    pub takeovers: Takeovers,
+    pub nodes: BTreeMap<NodeId, ToyNode>,
+    pub groups: BTreeMap<PartitionId, ToyGroup>,
+    pub now: Duration,
+    pub revision: u64,
+    clock: ZoneClock,
+    /// Orders given and commands proposed in the last step, ticks aside.
+    pub activity: Vec<String>,
+    /// Of so many orders or commands one is lost; 0: none.
+    pub loss: u64,
+    drawn: u64,
+}
+
+impl World {
+    pub fn new(partitions: u8, replication_factor: u32, domains: &[&str]) -> Self {
+        let mut world = Self::empty();
+        world
+            .apply(Action::InitializeZone {
+                zone_id: zone_id(),
+                split_keys: split_keys(partitions),
+                replication_factor,
+                replace_after_ms: 20_000,
+            })
+            .expect("well-formed");
+        for domain in domains {
+            world.add_node(domain);
+        }
+        world
+    }
+
+    pub fn empty() -> Self {
+        let now = Duration::from_secs(1);
+        Self {
+            state: ZoneState::default(),
+            view: ZoneView::new(now),
+            detector: Detector::new(DetectorOptions::default(), now),
+            takeovers: Takeovers::new(TakeoverOptions::default()),
+            nodes: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            now,
+            revision: 0,
+            clock: ZoneClock::new(model::ZoneTime(0), now),
+            activity: Vec::new(),
+            loss: 0,
+            drawn: 1,
+        }
+    }
+
+    pub fn apply(&mut self, action: Action) -> Outcome {
+        self.revision += 1;
+        let zone_time = self.clock.propose(self.state.zone_time(), self.now);
+        let command = Command::new(zone_time, WallTime(0), action);
+        let outcome = self.state.apply(Revision(self.revision), &command);
+        self.state.take_changes();
+        outcome
+    }
+
+    pub fn add_node(&mut self, fault_domain: &str) -> NodeId {
+        let number = u64::try_from(self.nodes.len()).expect("few") + 1;
+        let outcome = self.apply(Action::RegisterNode(registration(number, fault_domain)));
+        let Ok(Applied::NodeRegistered { node, .. }) = outcome else {
+            panic!("registered: {outcome:?}")
+        };
+        let toy = ToyNode {
+            alive: true,
+            frozen: false,
+            connected: false,
+            incarnation: 1,
+            fault_domain: fault_domain.to_owned(),
+        };
+        self.nodes.insert(node, toy);
+        node
+    }
+
+    pub fn kill(&mut self, node: NodeId) {
+        let toy = self.nodes.get_mut(&node).expect("there");
+        toy.alive = false;
+        toy.frozen = false;
+        toy.connected = false;
+        self.view.session_closed(node, self.now);
+        self.view.dial_refused(node, self.now);
+        for group in self.groups.values_mut() {
+            group.lose_leader_on(node);
+        }
+    }
+
+    pub fn freeze(&mut self, node: NodeId) {
+        self.nodes.get_mut(&node).expect("there").frozen = true;
+        for group in self.groups.values_mut() {
+            group.lose_leader_on(node);
+        }
+    }
+
+    pub fn thaw(&mut self, node: NodeId) {
+        self.nodes.get_mut(&node).expect("there").frozen = false;
+    }
+
+    pub fn restart(&mut self, node: NodeId) {
+        let toy = self.nodes.get_mut(&node).expect("there");
+        if toy.alive {
+            return;
+        }
+        toy.alive = true;
+        toy.incarnation += 1;
+        let registration = Registration {
+            zone_id: Some(zone_id()),
+            node: Some(node),
+            incarnation: Incarnation(toy.incarnation),
+            ..registration(node.get(), &toy.fault_domain.clone())
+        };
+        self.apply(Action::RegisterNode(registration)).expect("known");
+    }
+
+    /// A new leader of the control plane: it knows the state, and has seen nothing.
+    pub fn change_control_plane_leader(&mut self) {
+        self.view = ZoneView::new(self.now);
+        self.detector = Detector::new(DetectorOptions::default(), self.now);
+        self.takeovers = Takeovers::new(TakeoverOptions::default());
+        self.clock = ZoneClock::new(self.state.zone_time(), self.now);
+        for toy in self.nodes.values_mut() {
+            toy.connected = false;
+        }
+    }
+
+    pub fn is_responsive(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|node| node.alive && !node.frozen)
+    }
+
+    pub fn run(&mut self, steps: u32) {
+        for _ in 0..steps {
+            self.step();
+        }
+    }
+
+    /// Runs until nothing has happened for a while; the number of steps that it took.
+    pub fn settle(&mut self, steps_max: u32) -> u32 {
+        let mut quiet = 0;
+        for step in 0..steps_max {
+            self.step();
+            quiet = if self.activity.is_empty() { quiet + 1 } else { 0 };
+            if quiet == 80 {
+                return step;
+            }
+        }
+        panic!("still busy after {steps_max} steps: {:#?}", self.activity);
+    }
+
+    pub fn step(&mut self) {
+        self.now += STEP;
+        self.activity.clear();
+        self.speak();
+        let judgement = self.detector.judge(self.now, &self.state, &self.view);
+        for node in &judgement.probe {
+            if self.nodes.get(node).is_some_and(|toy| toy.alive) {
+                self.view.dial_answered(*node);
+            } else {
+                self.view.dial_refused(*node, self.now);
+            }
+        }
+        self.propose(judgement.action());
+        self.take_over();
+        let mut reconciled = Reconciled::default();
+        for partition in self.state.partitions().iter().map(|(id, _)| *id).collect::<Vec<_>>() {
+            reconciled.extend(reconcile(&self.state, &self.view, partition));
+        }
+        for order in &reconciled.orders {
+            self.activity.push(format!("{order:?}"));
+            if !self.is_lost() {
+                self.obey(order);
+            }
+        }
+        self.propose(reconciled.actions());
+        let options = PlanOptions::default();
+        self.propose(plan::plan(&self.state, &self.view, self.now, &options));
+        self.apply(Action::Tick).expect("initialised");
+        for group in self.groups.values() {
+            group.check();
+        }
+    }
+
+    fn is_lost(&mut self) -> bool {
+        // A linear congruential generator: any will do.
+        self.drawn = self.drawn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.loss > 0 && (self.drawn >> 33).is_multiple_of(self.loss)
+    }
+
+    fn propose(&mut self, actions: impl IntoIterator<Item = Action>) {
+        for action in actions {
+            self.activity.push(format!("{action:?}"));
+            if !self.is_lost() {
+                self.apply(action).expect("batches are always applied");
+            }
+        }
+    }
+
+    /// Nodes open sessions, send heartbeats, and report everything, every time.
+    fn speak(&mut self) {
+        let ids: Vec<_> = self.nodes.keys().copied().collect();
+        for node in ids {
+            let toy = self.nodes.get_mut(&node).expect("listed");
+            if !toy.alive || toy.frozen || self.state.node(node).is_none() {
+                continue;
+            }
+            if !toy.connected {
+                toy.connected = true;
+                self.view.session_opened(node, Incarnation(toy.incarnation), self.now);
+            }
+            self.view.heartbeat(node, Heartbeat::default(), self.now);
+            for (id, group) in &self.groups {
+                for (replica, toy) in group.replicas.iter().filter(|(_, toy)| toy.node == node) {
+                    self.view.report(node, group.report(*id, *replica, toy), self.now);
+                }
+            }
+            self.view.full_report_end(node);
+        }
+    }
+
+    fn obey(&mut self, order: &Order) {
+        if !self.is_responsive(order.node) {
+            return;
+        }
+        let alive: BTreeSet<NodeId> =
+            self.nodes.keys().copied().filter(|node| self.is_responsive(*node)).collect();
+        let group = self.groups.entry(order.partition).or_default();
+        group.obey(order, &alive);
+    }
+
+    fn take_over(&mut self) {
+        self.takeovers.begin(&self.state, &self.view, self.now);
+        for _ in 0..50 {
+            let calls = self.takeovers.calls(&self.state, self.now);
+            if calls.is_empty() {
+                break;
+            }
+            for call in calls {
+                self.activity.push(format!("{call:?}"));
+                let is_there = self.is_responsive(call.node);
+                if !is_there || self.is_lost() {
+                    self.takeovers.call_failed(call.id, "no answer");
+                    continue;
+                }
+                let alive: BTreeSet<NodeId> =
+                    self.nodes.keys().copied().filter(|node| self.is_responsive(*node)).collect();
+                match call.kind {
+                    CallKind::Collect { groups } => {
+                        let positions = groups.iter().map(|asked| {
+                            let group = &self.groups[&asked.partition];
+                            group.position(asked.partition, asked.replica, &alive)
+                        });
+                        let positions = positions.collect();
+                        self.takeovers.collected(call.id, positions);
+                    }
+                    CallKind::TakeOver { groups, .. } => {
+                        let mut results = Vec::new();
+                        for asked in &groups {
+                            let group = self.groups.get_mut(&asked.partition).expect("collected");
+                            let outcome = if asked.replica == asked.candidate {
+                                group.elect(asked.replica, asked.elect, &alive)
+                            } else {
+                                TakeOverOutcome::Disarmed
+                            };
+                            results.push(GroupResult {
+                                partition: asked.partition,
+                                replica: asked.replica,
+                                outcome,
+                                term: Term(group.term),
+                                leader: None,
+                                message: String::new(),
+                            });
+                        }
+                        self.takeovers.taken_over(call.id, results);
+                    }
+                }
+            }
+        }
+        while let Some(action) = self.takeovers.finished(self.now) {
+            self.propose([action]);
+        }
+    }
+
+    /// Leaders by node, as the groups have them.
+    pub fn leaders(&self) -> BTreeMap<NodeId, u32> {
+        let mut counts = BTreeMap::new();
+        for group in self.groups.values() {
+            if let Some(leader) = group.leader {
+                *counts.entry(group.replicas[&leader].node).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    /// What must hold in a zone at rest with so many nodes alive.
+    pub fn check_healthy(&self) {
+        for (id, partition) in self.state.partitions().iter() {
+            assert!(partition.is_settled(), "{id} {partition:?} {:?}", self.groups.get(id));
+            assert_eq!(partition.change, None, "{id}");
+            let group = &self.groups[id];
+            assert!(group.leader.is_some(), "{id} has no leader");
+            for target in &partition.targets {
+                assert!(self.is_responsive(target.node), "{id}: {target:?} is lost");
+                assert_eq!(group.replicas[&target.id].phase, ReplicaPhase::Live);
+            }
+            for retiring in &partition.retiring {
+                assert!(!self.is_responsive(retiring.replica.node), "{id}: {retiring:?} is left");
+            }
+            let live = group
+                .replicas
+                .iter()
+                .filter(|(_, toy)| toy.phase == ReplicaPhase::Live && self.is_responsive(toy.node));
+            assert_eq!(live.count(), partition.targets.len(), "{id}: nothing is left over");
+        }
+        self.state.check().expect("G4");
+    }
+}
+
+impl ToyGroup {
+    fn lose_leader_on(&mut self, node: NodeId) {
+        if self.leader.is_some_and(|leader| self.replicas[&leader].node == node) {
+            self.leader = None;
+        }
+    }
+
+    fn report(&self, id: PartitionId, replica: ReplicaId, toy: &ToyReplica) -> ReplicaReport {
+        let leading = self.leader == Some(replica);
+        let membership = self.membership.clone().filter(|membership| {
+            toy.phase == ReplicaPhase::Live && membership.log_position.index <= toy.matched
+        });
+        let progress = self.replicas.iter().filter(|_| leading).map(|(other, toy)| Progress {
+            replica: *other,
+            matched: Some(self.log_position(toy.matched)),
+            lag_entries: self.index - toy.matched,
+        });
+        ReplicaReport {
+            partition: id,
+            replica,
+            phase: toy.phase,
+            term: Term(self.term),
+            leader: self.leader,
+            leading,
+            last_log: Some(self.log_position(toy.matched)),
+            applied: None,
+            membership: membership
+                .map(|membership| ReportedMembership { membership, committed: true }),
+            range: None,
+            range_epoch: model::RangeEpoch(1),
+            progress: progress.collect(),
+            stored_bytes: 0,
+            keys: 0,
+            message: String::new(),
+        }
+    }
+
+    fn log_position(&self, index: u64) -> LogPosition {
+        LogPosition { term: Term(1), leader_id: 0, index }
+    }
+
+    fn has_majority(&self, alive: &BTreeSet<NodeId>) -> bool {
+        self.membership.as_ref().is_some_and(|membership| {
+            membership.has_majority(|voter| {
+                alive.contains(&voter.node)
+                    && self
+                        .replicas
+                        .get(&voter.id)
+                        .is_some_and(|toy| toy.phase == ReplicaPhase::Live)
+            })
+        })
+    }
+
+    fn obey(&mut self, order: &Order, alive: &BTreeSet<NodeId>) {
+        match &order.kind {
+            OrderKind::Ensure { founders, campaign, .. } => {
+                if self.replicas.contains_key(&order.replica) {
+                    return;
+                }
+                let other = self
+                    .replicas
+                    .values()
+                    .find(|toy| toy.node == order.node && toy.phase == ReplicaPhase::Live);
+                assert!(other.is_none(), "two replicas of a partition on node {}", order.node);
+                let matched = if founders.is_empty() { 0 } else { 1 };
+                let (node, phase) = (order.node, ReplicaPhase::Live);
+                let founders = founders.clone();
+                let toy = ToyReplica { node, phase, founders: founders.clone(), matched };
+                self.replicas.insert(order.replica, toy);
+                if !founders.is_empty() && self.membership.is_none() {
+                    self.index = 1;
+                    self.membership = Some(Membership {
+                        log_position: self.log_position(1),
+                        voter_sets: vec![founders],
+                        learners: Vec::new(),
+                    });
+                }
+                if *campaign {
+                    self.elect(order.replica, true, alive);
+                }
+            }
+            OrderKind::Destroy => {
+                let voter = self
+                    .membership
+                    .as_ref()
+                    .is_some_and(|membership| membership.contains(order.replica));
+                assert!(!voter, "a member was ordered to be destroyed: {order:?} {self:?}");
+                let toy = ToyReplica {
+                    node: order.node,
+                    phase: ReplicaPhase::Destroyed,
+                    founders: Vec::new(),
+                    matched: 0,
+                };
+                self.replicas.insert(order.replica, toy);
+            }
+            OrderKind::AddLearner { learner } => {
+                let learner = *learner;
+                self.change(order, alive, |membership| {
+                    if !membership.contains(learner.id) {
+                        membership.learners.push(learner);
+                    }
+                });
+            }
+            OrderKind::ChangeMembers { voters } => {
+                let voters = voters.clone();
+                let joint =
+                    self.membership.as_ref().is_some_and(|membership| membership.is_joint());
+                self.change(order, alive, |membership| {
+                    membership.learners.retain(|learner| voters.contains(learner));
+                    // One step for each order: so the joint state is seen, and must be ended.
+                    if !joint && membership.voter_sets[0] != voters {
+                        membership.voter_sets.push(voters.clone());
+                    } else {
+                        membership.voter_sets = vec![voters.clone()];
+                    }
+                    membership.learners.retain(|learner| !voters.contains(learner));
+                });
+            }
+            OrderKind::TransferLeader { to } => {
+                if self.leader == Some(order.replica) && self.has_majority(alive) {
+                    let voter = self
+                        .membership
+                        .as_ref()
+                        .is_some_and(|membership| membership.is_full_voter(*to));
+                    assert!(voter, "leadership goes to voters: {order:?} {self:?}");
+                    if self.replicas.get(to).is_some_and(|toy| alive.contains(&toy.node)) {
+                        self.leader = Some(*to);
+                        self.term += 1;
+                        self.elections += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    fn change(
+        &mut self,
+        order: &Order,
+        alive: &BTreeSet<NodeId>,
+        change: impl FnOnce(&mut Membership),
+    ) {
+        let Some(current) = &self.membership else { return };
+        if self.leader != Some(order.replica)
+            || order.membership_log != Some(current.log_position)
+            || !self.has_majority(alive)
+        {
+            return;
+        }
+        let mut membership = current.clone();
+        change(&mut membership);
+        if membership == *current {
+            return;
+        }
+        self.index += 1;
+        membership.log_position = self.log_position(self.index);
+        let leader = self.leader;
+        let stays = leader.is_some_and(|leader| membership.is_voter(leader));
+        self.membership = Some(membership);
+        for toy in self
+            .replicas
+            .values_mut()
+            .filter(|toy| toy.phase == ReplicaPhase::Live && alive.contains(&toy.node))
+        {
+            toy.matched = self.index;
+        }
+        assert!(stays, "a leader was removed before it handed over: {order:?}");
+    }
+
+    fn position(
+        &self,
+        partition: PartitionId,
+        replica: ReplicaId,
+        alive: &BTreeSet<NodeId>,
+    ) -> GroupPosition {
+        let toy = &self.replicas[&replica];
+        let leader_is_lost =
+            self.leader.is_none_or(|leader| !alive.contains(&self.replicas[&leader].node));
+        let voters = self.membership.iter().flat_map(|membership| membership.voters());
+        GroupPosition {
+            partition,
+            replica,
+            last_log: Some(self.log_position(toy.matched)),
+            vote_term: Term(self.term),
+            leader: self.leader,
+            membership_log: self.membership.as_ref().map(|membership| membership.log_position),
+            voters: voters.map(|voter| voter.id).collect(),
+            leader_lost: leader_is_lost,
+            ..GroupPosition::default()
+        }
+    }
+
+    /// Elections need a majority, and a log that is as long as that of some majority.
+    fn elect(
+        &mut self,
+        candidate: ReplicaId,
+        elect: bool,
+        alive: &BTreeSet<NodeId>,
+    ) -> TakeOverOutcome {
+        if self.leader == Some(candidate) {
+            return TakeOverOutcome::Leading;
+        }
+        if self.failing_elections > 0 {
+            self.failing_elections -= 1;
+            return TakeOverOutcome::NotElected;
+        }
+        let own = self.replicas[&candidate].matched;
+        let voter =
+            self.membership.as_ref().is_some_and(|membership| membership.is_voter(candidate));
+        let wins = voter
+            && self.membership.as_ref().is_some_and(|membership| {
+                membership.has_majority(|voter| {
+                    self.replicas.get(&voter.id).is_some_and(|toy| {
+                        alive.contains(&toy.node)
+                            && toy.phase == ReplicaPhase::Live
+                            && toy.matched <= own
+                    })
+                })
+            });
+        let _ = elect;
+        if !wins {
+            return TakeOverOutcome::NotElected;
+        }
+        self.term += 1;
+        self.elections += 1;
+        self.leader = Some(candidate);
+        for toy in self
+            .replicas
+            .values_mut()
+            .filter(|toy| toy.phase == ReplicaPhase::Live && alive.contains(&toy.node))
+        {
+            toy.matched = self.index;
+        }
+        TakeOverOutcome::Leading
+    }
+
+    fn check(&self) {
+        let founded: BTreeSet<&Vec<Replica>> = self
+            .replicas
+            .values()
+            .map(|toy| &toy.founders)
+            .filter(|founders| !founders.is_empty())
+            .collect();
+        assert!(founded.len() <= 1, "one group, founded with two memberships: {founded:?}");
+    }
+}

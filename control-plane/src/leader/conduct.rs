@@ -1,0 +1,195 @@
+//! The conductor: closes the gap between intent and observation.
+//!
+//! It reconciles the partitions that something has happened to (and now and then all that are not
+//! settled): sends their nodes what they shall be, and commits what their groups are seen to have
+//! become. Between that it lets the planner plan. It is level-triggered throughout: a round that is
+//! lost is made up by the next.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use model::{
+    Action, Applied, Fence, PartitionId, Revision, ZoneState,
+    plan::{self, PlanOptions},
+    reconcile::{Reconciled, reconcile},
+};
+
+use super::{Reign, figures, orders::OrderBook};
+use crate::raft::group::ProposeError;
+
+/// How long a round waits for news at most.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// The least time between two rounds: news that come together are handled together.
+const SPACING: Duration = Duration::from_millis(5);
+/// How often every partition that is not settled is looked at.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+/// How often it is planned.
+const PLAN_INTERVAL: Duration = Duration::from_millis(200);
+/// After how long without a proposal zone time must be carried on, if somebody waits for it.
+const TICK_AFTER: Duration = Duration::from_millis(500);
+/// Partitions that one round reconciles, so that its commands stay small.
+const PARTITIONS_PER_ROUND_MAX: usize = 2_000;
+/// How often the gauges are set.
+const FIGURES_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the conductor remembers while a reign lasts.
+struct Conductor {
+    reign: Arc<Reign>,
+    book: OrderBook,
+    seen: Revision,
+    /// Partitions that wait for the next round: there were too many, or a commit failed.
+    waiting: BTreeSet<PartitionId>,
+    swept_at: Option<Duration>,
+    planned_at: Option<Duration>,
+    figures_at: Option<Duration>,
+}
+
+/// Conducts until the reign ends.
+pub async fn run(reign: Arc<Reign>) {
+    let mut observed = reign.watch();
+    let mut published = reign.zone().subscribe();
+    let mut conductor = Conductor {
+        reign: Arc::clone(&reign),
+        book: OrderBook::default(),
+        seen: Revision(0),
+        waiting: BTreeSet::new(),
+        swept_at: None,
+        planned_at: None,
+        figures_at: None,
+    };
+    while !reign.ended().is_cancelled() {
+        conductor.round().await;
+        reign.environment().sleep(SPACING).await;
+        tokio::select! {
+            biased;
+            () = reign.ended().cancelled() => {}
+            _ = observed.changed() => {}
+            _ = published.changed() => {}
+            () = reign.environment().sleep(INTERVAL) => {}
+        }
+    }
+}
+
+/// Whether `interval` has passed since `last`; if so, now is the new last time.
+fn is_due(last: &mut Option<Duration>, interval: Duration, now: Duration) -> bool {
+    let due = last.is_none_or(|last| now.saturating_sub(last) >= interval);
+    if due {
+        *last = Some(now);
+    }
+    due
+}
+
+impl Conductor {
+    async fn round(&mut self) {
+        let now = self.reign.now();
+        let (partitions, reconciled, fence) = self.reconcile(now);
+        let reign = Arc::clone(&self.reign);
+        self.book.send_directory(reign.sessions());
+        let actions = reconciled.actions();
+        self.book.send(reign.sessions(), fence, &partitions, reconciled.orders, now);
+        let mut committed = true;
+        for action in actions.into_iter().chain(self.note_refusals()) {
+            committed &= self.propose(action).await;
+        }
+        if !committed {
+            self.waiting.extend(partitions);
+        } else if is_due(&mut self.planned_at, PLAN_INTERVAL, self.reign.now()) {
+            self.plan().await;
+        }
+        if self.reign.quiet_for() >= TICK_AFTER && self.reign.zone().read(ZoneState::wants_ticks) {
+            self.propose(Action::Tick).await;
+        }
+        if is_due(&mut self.figures_at, FIGURES_INTERVAL, now) {
+            figures::record(&self.reign);
+        }
+    }
+
+    /// Reconciles what has been touched since the last round.
+    fn reconcile(&mut self, now: Duration) -> (BTreeSet<PartitionId>, Reconciled, Fence) {
+        let reign = Arc::clone(&self.reign);
+        let sweep = is_due(&mut self.swept_at, SWEEP_INTERVAL, now);
+        reign.zone().changes_after(self.seen, |state, change| {
+            self.seen = state.revision();
+            let mut view = reign.view();
+            let mut partitions = view.take_touched();
+            let addresses_changed = match change {
+                Some(change) => {
+                    partitions.extend(change.partitions);
+                    !change.nodes.is_empty()
+                }
+                None => {
+                    partitions.extend(state.partitions().iter().map(|(id, _)| *id));
+                    true
+                }
+            };
+            partitions.append(&mut self.waiting);
+            if sweep {
+                partitions.extend(state.unsettled());
+            }
+            if let Some(first) = partitions.iter().nth(PARTITIONS_PER_ROUND_MAX).copied() {
+                self.waiting = partitions.split_off(&first);
+            }
+            if addresses_changed {
+                let nodes = state.nodes().iter();
+                self.book.set_addresses(nodes.map(|(id, node)| (*id, node.address.as_str())));
+            }
+            let mut reconciled = Reconciled::default();
+            for partition in &partitions {
+                reconciled.extend(reconcile(state, &view, *partition));
+            }
+            (partitions, reconciled, reign.fence_of(state))
+        })
+    }
+
+    async fn plan(&mut self) {
+        let reign = Arc::clone(&self.reign);
+        let actions = reign
+            .zone()
+            .read(|state| plan::plan(state, &reign.view(), reign.now(), &PlanOptions::default()));
+        for action in actions {
+            if !self.propose(action).await {
+                return;
+            }
+        }
+    }
+
+    /// What nodes have refused is noted in the operations that wait for it.
+    fn note_refusals(&self) -> Vec<Action> {
+        let refusals: BTreeMap<PartitionId, String> = self.reign.take_refusals();
+        self.reign.zone().read(|state| {
+            refusals
+                .into_iter()
+                .filter_map(|(partition, error)| {
+                    let operation = state.partition(partition)?.change?;
+                    let news = state.operation(operation)?.last_error != error;
+                    news.then_some(Action::NoteOperationError { operation, error })
+                })
+                .collect()
+        })
+    }
+
+    /// Whether the action was committed; what was refused of it is made up for by later rounds.
+    async fn propose(&self, action: Action) -> bool {
+        tracing::debug!(?action, "proposing");
+        match self.reign.propose(action, "").await {
+            Ok(Applied::Batch { refused, .. }) => {
+                for (position, refusal) in refused {
+                    tracing::info!(position, %refusal, "one item of a batch was refused");
+                }
+                true
+            }
+            Ok(_) => true,
+            Err(ProposeError::Refused(refusal)) => {
+                tracing::info!(%refusal, "an action was refused");
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "an action was not committed");
+                false
+            }
+        }
+    }
+}

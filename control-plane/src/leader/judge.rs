@@ -1,0 +1,153 @@
+//! The judge: one round of judgements on all nodes together, about ten times a second and at once when
+//! a session ends or a dial has shown something.
+//!
+//! It also dials nodes without session. It never waits for a commit: a round that comes late makes the
+//! detector brake, and so must have been late itself.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use model::{
+    Action, NodeId,
+    detector::{Detector, DetectorOptions},
+};
+use tokio::sync::mpsc;
+
+use super::{
+    Reign,
+    probe::{self, Dial},
+};
+use crate::{configuration::LivenessTimers, metrics};
+
+/// How often the nodes are judged when nothing happens.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// The least time between two rounds.
+const SPACING: Duration = Duration::from_millis(5);
+
+/// How often a node without session is dialled.
+const PROBE_INTERVAL: Duration = Duration::from_millis(100);
+
+fn options(timers: &LivenessTimers) -> DetectorOptions {
+    DetectorOptions {
+        suspect_after: Duration::from_millis(timers.suspect_after_ms),
+        down_after: Duration::from_millis(timers.down_after_ms),
+        // To notice that the old leader is gone, and to find the new one.
+        first_contact: timers.session_timeout() * 3,
+        fresh_heartbeat: Duration::from_millis(timers.heartbeat_interval_ms * 5),
+        probe_interval: PROBE_INTERVAL,
+        ..DetectorOptions::default()
+    }
+}
+
+/// What other tasks tell the judge.
+enum Note {
+    Dialled(NodeId, Dial),
+    /// The last judgement was committed, or was not.
+    Proposed,
+}
+
+/// Judges in rounds while a reign lasts.
+struct Judge {
+    reign: Arc<Reign>,
+    detector: Detector,
+    dialling: BTreeSet<NodeId>,
+    proposing: bool,
+    notes: mpsc::UnboundedSender<Note>,
+}
+
+/// Judges until the reign ends.
+pub async fn run(reign: Arc<Reign>) {
+    let options = options(&reign.configuration().liveness);
+    // Bounded by what is under way: one note for each node that is dialled, and one proposal.
+    let (notes, mut noted) = mpsc::unbounded_channel();
+    let mut watch = reign.watch_connections();
+    let mut judge = Judge {
+        detector: Detector::new(options, reign.now()),
+        reign: Arc::clone(&reign),
+        dialling: BTreeSet::new(),
+        proposing: false,
+        notes,
+    };
+    loop {
+        let started = reign.environment().now();
+        judge.round();
+        let took = reign.environment().now().since(started);
+        ::metrics::histogram!(metrics::TICK_SECONDS).record(took.as_secs_f64());
+        reign.environment().sleep(SPACING).await;
+        tokio::select! {
+            biased;
+            () = reign.ended().cancelled() => return,
+            Some(note) = noted.recv() => judge.take_in(note),
+            _ = watch.changed() => {}
+            () = reign.environment().sleep(INTERVAL) => {
+                let waited = reign.environment().now().since(started);
+                let lateness = waited.saturating_sub(took + SPACING + INTERVAL);
+                ::metrics::histogram!(metrics::TICK_LATENESS).record(lateness.as_secs_f64());
+            }
+        }
+        while let Ok(note) = noted.try_recv() {
+            judge.take_in(note);
+        }
+    }
+}
+
+impl Judge {
+    fn take_in(&mut self, note: Note) {
+        match note {
+            Note::Proposed => self.proposing = false,
+            Note::Dialled(node, dial) => {
+                self.dialling.remove(&node);
+                tracing::debug!(node = node.get(), ?dial, "a node without session was dialled");
+                match dial {
+                    Dial::Refused => self.reign.dial_refused(node),
+                    Dial::Answered => self.reign.dial_answered(node),
+                    Dial::Unclear => {}
+                }
+            }
+        }
+    }
+
+    fn round(&mut self) {
+        let reign = Arc::clone(&self.reign);
+        let (judgement, dials) = reign.zone().read(|state| {
+            let judgement = self.detector.judge(reign.now(), state, &reign.view());
+            let dials: Vec<(NodeId, String)> = judgement
+                .probe
+                .iter()
+                .filter_map(|id| Some((*id, state.node(*id)?.address.clone())))
+                .collect();
+            (judgement, dials)
+        });
+        for (node, address) in dials {
+            if self.dialling.insert(node) {
+                self.dial(node, address);
+            }
+        }
+        if let Some(action) = judgement.action()
+            && !self.proposing
+        {
+            self.propose(action);
+        }
+    }
+
+    fn dial(&self, node: NodeId, address: String) {
+        let (reign, notes) = (Arc::clone(&self.reign), self.notes.clone());
+        tokio::spawn(async move {
+            let dial = probe::dial(reign.environment(), &address).await;
+            // Nobody listens when the reign has ended.
+            let _ = notes.send(Note::Dialled(node, dial));
+        });
+    }
+
+    fn propose(&mut self, action: Action) {
+        self.proposing = true;
+        let (reign, notes) = (Arc::clone(&self.reign), self.notes.clone());
+        tokio::spawn(async move {
+            if let Err(error) = reign.propose(action, "").await {
+                // Another round concludes again, from what is committed by then.
+                tracing::warn!(%error, "a judgement was not committed");
+            }
+            let _ = notes.send(Note::Proposed);
+        });
+    }
+}

@@ -1,0 +1,216 @@
+//! Carrying out takeovers: the calls that the model's state machine wants, with their deadlines.
+//!
+//! The conclusion that a node is lost is committed before this acts on it: the model looks at the
+//! committed state. Each call stands for itself, so that one silent node holds up nobody else.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use model::{
+    Action, Fence, NodeId, PartitionId,
+    takeover::{Call, CallId, CallKind, GroupPosition, GroupResult, TakeoverOptions, Takeovers},
+};
+use proto::v1::{
+    CollectLogPositionsRequest, TakeOverRequest, VoteAuthority,
+    peer_service_client::PeerServiceClient,
+};
+use runtime::{grpc::MESSAGE_BYTES_MAX, seams::Moment};
+use tokio::sync::mpsc;
+use tonic::{Status, transport::Channel};
+
+use super::Reign;
+use crate::{
+    configuration::TakeoverTimers,
+    metrics,
+    services::{from_wire, to_wire},
+};
+
+/// How long to wait for news at most.
+const INTERVAL: Duration = Duration::from_millis(20);
+
+fn options(timers: &TakeoverTimers) -> TakeoverOptions {
+    TakeoverOptions {
+        leaderless_after: Duration::from_millis(timers.leaderless_after_ms),
+        gentle_timeout: Duration::from_millis(timers.candidate_timeout_ms),
+        ..TakeoverOptions::default()
+    }
+}
+
+/// What became of a call.
+enum Answer {
+    Collected(CallId, Vec<GroupPosition>),
+    TakenOver(CallId, Vec<GroupResult>),
+    Failed(CallId, String),
+}
+
+/// Takes over while a reign lasts.
+struct Driver {
+    reign: Arc<Reign>,
+    takeovers: Takeovers,
+    answers: mpsc::UnboundedSender<Answer>,
+    /// Since when each partition is being given a leader: for the metrics.
+    began: BTreeMap<PartitionId, Moment>,
+}
+
+/// Takes over until the reign ends.
+pub async fn run(reign: Arc<Reign>) {
+    // Bounded by the calls under way, which the model bounds.
+    let (answers, mut answered) = mpsc::unbounded_channel();
+    let mut observed = reign.watch();
+    let mut published = reign.zone().subscribe();
+    let mut driver = Driver {
+        takeovers: Takeovers::new(options(&reign.configuration().takeover)),
+        reign: Arc::clone(&reign),
+        answers,
+        began: BTreeMap::new(),
+    };
+    loop {
+        driver.step();
+        let wait = driver.wait();
+        tokio::select! {
+            biased;
+            () = reign.ended().cancelled() => return,
+            Some(answer) = answered.recv() => driver.take_in(answer),
+            _ = published.changed() => {}
+            _ = observed.changed() => {}
+            () = reign.environment().sleep(wait) => {}
+        }
+        while let Ok(answer) = answered.try_recv() {
+            driver.take_in(answer);
+        }
+    }
+}
+
+impl Driver {
+    fn wait(&self) -> Duration {
+        let until = self.takeovers.next_deadline();
+        let until = until.map(|deadline| deadline.saturating_sub(self.reign.now()));
+        // Never in a busy loop, even if the model's deadline has passed already.
+        until.map_or(INTERVAL, |wait| wait.clamp(Duration::from_millis(1), INTERVAL))
+    }
+
+    fn take_in(&mut self, answer: Answer) {
+        match answer {
+            Answer::Collected(call, positions) => self.takeovers.collected(call, positions),
+            Answer::TakenOver(call, results) => self.takeovers.taken_over(call, results),
+            Answer::Failed(call, reason) => self.takeovers.call_failed(call, &reason),
+        }
+    }
+
+    fn step(&mut self) {
+        let reign = Arc::clone(&self.reign);
+        let now = reign.now();
+        let (calls, fence) = reign.zone().read(|state| {
+            self.takeovers.begin(state, &reign.view(), now);
+            let calls = self.takeovers.calls(state, now);
+            let calls: Vec<(Call, Option<String>)> = calls
+                .into_iter()
+                .map(|call| {
+                    let address = state.node(call.node).map(|node| node.address.clone());
+                    (call, address)
+                })
+                .collect();
+            (calls, reign.fence_of(state))
+        });
+        self.measure();
+        for (call, address) in calls {
+            self.call(call, address, fence);
+        }
+        while let Some(record) = self.takeovers.finished(now) {
+            self.record(record);
+        }
+    }
+
+    fn measure(&mut self) {
+        let now = self.reign.environment().now();
+        let in_progress: BTreeSet<PartitionId> = self.takeovers.in_progress().collect();
+        for partition in &in_progress {
+            self.began.entry(*partition).or_insert(now);
+        }
+        self.began.retain(|partition, began| {
+            let goes_on = in_progress.contains(partition);
+            if !goes_on {
+                let took = now.since(*began).as_secs_f64();
+                ::metrics::histogram!(metrics::TAKEOVER_SECONDS).record(took);
+            }
+            goes_on
+        });
+    }
+
+    fn call(&self, call: Call, address: Option<String>, fence: Fence) {
+        tracing::debug!(?call, "takeover");
+        let (reign, answers) = (Arc::clone(&self.reign), self.answers.clone());
+        tokio::spawn(async move {
+            let id = call.id;
+            let answer = match address {
+                Some(address) => make(&reign, call, &address, fence).await,
+                None => Err(Status::not_found("the node is not part of the zone any more")),
+            };
+            // Nobody listens when the reign has ended.
+            let _ = answers.send(answer.unwrap_or_else(|status| {
+                Answer::Failed(id, format!("{:?}: {}", status.code(), status.message()))
+            }));
+        });
+    }
+
+    /// Commits what a takeover did; the next step does not wait for it.
+    fn record(&self, record: Action) {
+        if let Action::RecordTakeover(record) = &record {
+            for group in &record.groups {
+                let outcome = if group.leader.is_some() { "led" } else { "failed" };
+                ::metrics::counter!(metrics::TAKEOVERS, "outcome" => outcome).increment(1);
+            }
+        }
+        let reign = Arc::clone(&self.reign);
+        tokio::spawn(async move {
+            if let Err(error) = reign.propose(record, "").await {
+                tracing::warn!(%error, "the record of a takeover was not committed");
+            }
+        });
+    }
+}
+
+fn client(reign: &Reign, address: &str) -> PeerServiceClient<Channel> {
+    PeerServiceClient::new(reign.channels().get(address))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// Makes one call, within its time.
+async fn make(reign: &Reign, call: Call, address: &str, fence: Fence) -> Result<Answer, Status> {
+    let Call { id, node, kind, timeout } = call;
+    let mut client = client(reign, address);
+    let made = async {
+        match kind {
+            CallKind::Collect { groups } => {
+                let groups = groups.into_iter().map(to_wire::group_replica).collect();
+                let request = CollectLogPositionsRequest { groups };
+                let answer = client.collect_log_positions(request).await?.into_inner();
+                let positions = answer.positions.into_iter().map(from_wire::group_position);
+                let positions = positions.collect::<Result<Vec<_>, _>>();
+                Ok(Answer::Collected(id, positions.map_err(Status::from)?))
+            }
+            CallKind::TakeOver { lost_node, groups } => {
+                let request = TakeOverRequest {
+                    fence: Some(to_wire::fence(fence)),
+                    authority: VoteAuthority::Conclusion.into(),
+                    lost_node_id: lost_node.map_or(0, NodeId::get),
+                    groups: groups.into_iter().map(to_wire::take_over_group).collect(),
+                    // So that the answer is here before the call counts as failed.
+                    timeout_ms: model::ids::millis(timeout * 4 / 5),
+                };
+                let answer = client.take_over(request).await?.into_inner();
+                let results = answer.results.into_iter().map(from_wire::group_result);
+                let results = results.collect::<Result<Vec<_>, _>>();
+                Ok(Answer::TakenOver(id, results.map_err(Status::from)?))
+            }
+        }
+    };
+    reign.environment().timeout(timeout, made).await.unwrap_or_else(|| {
+        // The connection may be dead without a word: the next call makes a new one.
+        reign.channels().forget(address);
+        Err(Status::deadline_exceeded(format!("node {node} did not answer in time")))
+    })
+}

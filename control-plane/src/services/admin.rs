@@ -1,0 +1,334 @@
+//! `AdminService`: operators' commands and questions.
+//!
+//! Commands are proposed as they are: the model checks them against the state in which they take
+//! effect. Questions are answered from the leader's applied state and its view of the sessions.
+
+use std::sync::Arc;
+
+use model::{Action, Applied, NodeId, OperationId, PartitionId, ZoneState, leaders, repair};
+use proto::v1::{self, admin_service_server::AdminService};
+use tonic::{Request, Response, Status};
+
+use super::{
+    figures, from_wire, refusal,
+    streams::{self, UpdateStream},
+    to_wire,
+};
+use crate::{init, leader::Reign, member::Member};
+
+/// Partitions in one answer, unless the caller says otherwise.
+const PARTITIONS_DEFAULT: u32 = 1_000;
+const PARTITIONS_MAX: u32 = 10_000;
+/// Operations in one answer, unless the caller says otherwise.
+const OPERATIONS_DEFAULT: u32 = 100;
+const OPERATIONS_MAX: u32 = 1_000;
+
+/// The service of one member.
+pub struct AdminApi {
+    member: Arc<Member>,
+}
+
+impl AdminApi {
+    pub fn new(member: Arc<Member>) -> Self {
+        Self { member }
+    }
+
+    /// Finds a node that an operator names.
+    fn node(
+        &self,
+        field: &'static str,
+        reference: Option<v1::NodeReference>,
+    ) -> Result<NodeId, Status> {
+        self.member.group().zone().read(|state| {
+            initialized(state)?;
+            from_wire::node_reference(state, field, reference)
+        })
+    }
+
+    /// Whether a command with this idempotency key was carried out, and had no more to say than that.
+    fn was_done(&self, key: &str) -> bool {
+        let zone = self.member.group().zone();
+        zone.read(|state| matches!(state.remembered_outcome(key), Some(Ok(Applied::Done))))
+    }
+
+    /// Carries out a command that starts, or ends, one operation; answers with it.
+    async fn operate(
+        &self,
+        reign: &Reign,
+        action: Action,
+        idempotency_key: String,
+    ) -> Result<v1::Operation, Status> {
+        let key = from_wire::idempotency_key(idempotency_key)?;
+        match reign.propose(action, &key).await {
+            Ok(Applied::Operation(id)) => {
+                figures::operation(reign, id).ok_or_else(|| no_such_operation(id))
+            }
+            Ok(applied) => Err(unexpected(&applied)),
+            Err(error) => Err(refusal::propose_status(&error)),
+        }
+    }
+}
+
+fn initialized(state: &ZoneState) -> Result<(), Status> {
+    if state.is_initialized() {
+        return Ok(());
+    }
+    Err(refusal::status(&model::Refusal::NotInitialized))
+}
+
+fn no_such_operation(id: OperationId) -> Status {
+    refusal::status(&model::Refusal::NoSuchOperation { operation: id })
+}
+
+fn unexpected(applied: &Applied) -> Status {
+    Status::internal(format!("the command was answered with {applied:?}"))
+}
+
+fn limit(field: &'static str, given: u32, default: u32, max: u32) -> Result<usize, Status> {
+    let limit = match given {
+        0 => default,
+        given if given <= max => given,
+        given => {
+            return Err(Status::invalid_argument(format!(
+                "{field} is {given}: it must be at most {max}"
+            )));
+        }
+    };
+    Ok(usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
+#[tonic::async_trait]
+impl AdminService for AdminApi {
+    async fn init(
+        &self,
+        request: Request<v1::InitRequest>,
+    ) -> Result<Response<v1::InitResponse>, Status> {
+        Ok(Response::new(init::init(&self.member, request).await?))
+    }
+
+    async fn get_zone_status(
+        &self,
+        _request: Request<v1::GetZoneStatusRequest>,
+    ) -> Result<Response<v1::ZoneStatus>, Status> {
+        Ok(Response::new(figures::zone_status(&self.member)))
+    }
+
+    async fn list_nodes(
+        &self,
+        _request: Request<v1::ListNodesRequest>,
+    ) -> Result<Response<v1::ListNodesResponse>, Status> {
+        let reign = self.member.leading()?;
+        Ok(Response::new(v1::ListNodesResponse { nodes: figures::nodes(&reign) }))
+    }
+
+    async fn get_node(
+        &self,
+        request: Request<v1::GetNodeRequest>,
+    ) -> Result<Response<v1::NodeDetail>, Status> {
+        let reign = self.member.leading()?;
+        let id = self.node("node", request.into_inner().node)?;
+        let detail = figures::node_detail(&reign, id);
+        detail.map(Response::new).ok_or_else(|| no_such_node(id))
+    }
+
+    async fn list_partitions(
+        &self,
+        request: Request<v1::ListPartitionsRequest>,
+    ) -> Result<Response<v1::ListPartitionsResponse>, Status> {
+        let reign = self.member.leading()?;
+        let request = request.into_inner();
+        let limit = limit("limit", request.limit, PARTITIONS_DEFAULT, PARTITIONS_MAX)?;
+        let node = match request.node {
+            Some(reference) => Some(self.node("node", Some(reference))?),
+            None => None,
+        };
+        let selection = figures::PartitionSelection {
+            node,
+            only_problems: request.only_problems,
+            after: PartitionId(request.after_partition_id),
+            limit,
+        };
+        Ok(Response::new(figures::partitions(&reign, &selection)))
+    }
+
+    async fn get_partition(
+        &self,
+        request: Request<v1::GetPartitionRequest>,
+    ) -> Result<Response<v1::PartitionDetail>, Status> {
+        let reign = self.member.leading()?;
+        let id = from_wire::partition_id("partition_id", request.into_inner().partition_id)?;
+        let detail = figures::partition_detail(&reign, id);
+        detail
+            .map(Response::new)
+            .ok_or_else(|| refusal::status(&model::Refusal::NoSuchPartition { partition: id }))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<v1::TransferLeaderRequest>,
+    ) -> Result<Response<v1::OperationResponse>, Status> {
+        let reign = self.member.leading()?;
+        let request = request.into_inner();
+        let partition = from_wire::partition_id("partition_id", request.partition_id)?;
+        let to = self.node("to", request.to)?;
+        let action = Action::TransferLeader { partition, to };
+        let operation = self.operate(&reign, action, request.idempotency_key).await?;
+        Ok(Response::new(v1::OperationResponse { operation: Some(operation) }))
+    }
+
+    async fn move_replica(
+        &self,
+        request: Request<v1::MoveReplicaRequest>,
+    ) -> Result<Response<v1::OperationResponse>, Status> {
+        let reign = self.member.leading()?;
+        let request = request.into_inner();
+        let partition = from_wire::partition_id("partition_id", request.partition_id)?;
+        let from = self.node("from", request.from)?;
+        let to = self.node("to", request.to)?;
+        // How much room there is, only the sessions tell.
+        reign
+            .zone()
+            .read(|state| repair::check_room(state, &reign.view(), partition, to))
+            .map_err(|refused| refusal::status(&refused))?;
+        let action = Action::MoveReplica { partition, from, to };
+        let operation = self.operate(&reign, action, request.idempotency_key).await?;
+        Ok(Response::new(v1::OperationResponse { operation: Some(operation) }))
+    }
+
+    async fn drain_node(
+        &self,
+        request: Request<v1::DrainNodeRequest>,
+    ) -> Result<Response<v1::OperationResponse>, Status> {
+        let reign = self.member.leading()?;
+        let request = request.into_inner();
+        let node = self.node("node", request.node)?;
+        let accept_data_loss_risk = request.accept_data_loss_risk;
+        let action = Action::DrainNode { node, accept_data_loss_risk };
+        let operation = self.operate(&reign, action, request.idempotency_key).await?;
+        Ok(Response::new(v1::OperationResponse { operation: Some(operation) }))
+    }
+
+    async fn uncordon_node(
+        &self,
+        request: Request<v1::UncordonNodeRequest>,
+    ) -> Result<Response<v1::UncordonNodeResponse>, Status> {
+        let reign = self.member.leading()?;
+        let request = request.into_inner();
+        let node = self.node("node", request.node)?;
+        let key = from_wire::idempotency_key(request.idempotency_key)?;
+        reign
+            .propose(Action::UncordonNode { node }, &key)
+            .await
+            .map_err(|error| refusal::propose_status(&error))?;
+        let node = figures::node(&reign, node);
+        Ok(Response::new(v1::UncordonNodeResponse { node }))
+    }
+
+    async fn remove_node(
+        &self,
+        request: Request<v1::RemoveNodeRequest>,
+    ) -> Result<Response<v1::RemoveNodeResponse>, Status> {
+        let reign = self.member.leading()?;
+        let request = request.into_inner();
+        let key = from_wire::idempotency_key(request.idempotency_key)?;
+        let node = match self.node("node", request.node) {
+            Ok(node) => node,
+            // The same command has removed it before.
+            Err(_) if self.was_done(&key) => {
+                return Ok(Response::new(v1::RemoveNodeResponse {}));
+            }
+            Err(status) => return Err(status),
+        };
+        reign
+            .propose(Action::RemoveNode { node }, &key)
+            .await
+            .map_err(|error| refusal::propose_status(&error))?;
+        reign.forget_node(node);
+        Ok(Response::new(v1::RemoveNodeResponse {}))
+    }
+
+    async fn rebalance_leaders(
+        &self,
+        request: Request<v1::RebalanceLeadersRequest>,
+    ) -> Result<Response<v1::RebalanceLeadersResponse>, Status> {
+        let reign = self.member.leading()?;
+        let request = request.into_inner();
+        let key = from_wire::idempotency_key(request.idempotency_key)?;
+        let plan = reign.zone().read(|state| {
+            initialized(state)?;
+            Ok::<_, Status>(leaders::plan(state, &reign.view()))
+        })?;
+        let mut operation_ids = Vec::new();
+        if !request.dry_run {
+            let action = Action::RebalanceLeaders { transfers: plan.transfers.clone() };
+            match reign.propose(action, &key).await {
+                Ok(Applied::Operations(ids)) => {
+                    operation_ids = ids.into_iter().map(OperationId::get).collect();
+                }
+                Ok(Applied::Done) => {}
+                Ok(applied) => return Err(unexpected(&applied)),
+                Err(error) => return Err(refusal::propose_status(&error)),
+            }
+        }
+        let transfers = plan.transfers.iter().map(to_wire::planned_transfer).collect();
+        let counts = plan.before.iter().map(|(node, before)| v1::LeaderCount {
+            node_id: node.get(),
+            before: *before,
+            after: plan.after.get(node).copied().unwrap_or(0),
+        });
+        Ok(Response::new(v1::RebalanceLeadersResponse {
+            transfers,
+            counts: counts.collect(),
+            operation_ids,
+        }))
+    }
+
+    async fn list_operations(
+        &self,
+        request: Request<v1::ListOperationsRequest>,
+    ) -> Result<Response<v1::ListOperationsResponse>, Status> {
+        let reign = self.member.leading()?;
+        let request = request.into_inner();
+        let limit = limit("limit", request.limit, OPERATIONS_DEFAULT, OPERATIONS_MAX)?;
+        let operations = figures::operations(&reign, request.include_ended, limit);
+        Ok(Response::new(v1::ListOperationsResponse { operations }))
+    }
+
+    type WatchOperationStream = UpdateStream<v1::Operation>;
+
+    async fn watch_operation(
+        &self,
+        request: Request<v1::WatchOperationRequest>,
+    ) -> Result<Response<Self::WatchOperationStream>, Status> {
+        let reign = self.member.leading()?;
+        let id = OperationId(request.into_inner().id);
+        let first = figures::operation(&reign, id).ok_or_else(|| no_such_operation(id))?;
+        Ok(Response::new(streams::operation(&self.member, reign, id, first)))
+    }
+
+    async fn cancel_operation(
+        &self,
+        request: Request<v1::CancelOperationRequest>,
+    ) -> Result<Response<v1::Operation>, Status> {
+        let reign = self.member.leading()?;
+        let operation = OperationId(request.into_inner().id);
+        let action = Action::CancelOperation { operation };
+        Ok(Response::new(self.operate(&reign, action, String::new()).await?))
+    }
+
+    type WatchEventsStream = UpdateStream<v1::Event>;
+
+    async fn watch_events(
+        &self,
+        request: Request<v1::WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        let reign = self.member.leading()?;
+        let request = request.into_inner();
+        let after = model::EventSequence(request.after_sequence);
+        Ok(Response::new(streams::events(&self.member, reign, after, request.follow)))
+    }
+}
+
+fn no_such_node(id: NodeId) -> Status {
+    refusal::status(&model::Refusal::NoSuchNode { node: id })
+}

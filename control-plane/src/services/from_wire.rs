@@ -1,0 +1,285 @@
+//! From the wire to the model: each conversion says what was wrong and what would be right.
+
+use model::{
+    Incarnation, LogPosition, NodeId, PartitionId, RangeEpoch, ReplicaId, Term, ZoneState,
+    command::Registration,
+    key_range::KeyRange,
+    node::Capacity,
+    observation::{
+        Heartbeat, HeatReport, Progress, ReplicaPhase, ReplicaReport, ReportedMembership,
+    },
+    partition::{Membership, Replica},
+    takeover::{GroupPosition, GroupResult, TakeOverOutcome},
+};
+use proto::v1;
+use tonic::Status;
+use uuid::Uuid;
+
+/// A field that can never be right as it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} is {found}: {expected}")]
+pub struct Malformed {
+    field: &'static str,
+    found: String,
+    expected: &'static str,
+}
+
+impl Malformed {
+    pub fn new(field: &'static str, found: impl ToString, expected: &'static str) -> Self {
+        Self { field, found: found.to_string(), expected }
+    }
+}
+
+impl From<Malformed> for Status {
+    fn from(malformed: Malformed) -> Self {
+        Status::invalid_argument(malformed.to_string())
+    }
+}
+
+fn uuid(field: &'static str, text: &str) -> Result<Uuid, Malformed> {
+    Uuid::try_parse(text)
+        .map_err(|_| Malformed::new(field, format!("{text:?}"), "it must be a UUID"))
+}
+
+/// What a node says of itself when it registers. Names and addresses are checked by the model.
+pub fn registration(request: v1::RegisterRequest) -> Result<Registration, Malformed> {
+    let zone_id = match request.zone_id.as_str() {
+        "" => None,
+        text => Some(uuid("zone_id", text)?),
+    };
+    if request.incarnation == 0 {
+        return Err(Malformed::new("incarnation", 0, "it rises at each start, from 1"));
+    }
+    let capacity = request.capacity.unwrap_or_default();
+    Ok(Registration {
+        zone_id,
+        identity: uuid("identity", &request.identity)?,
+        node: (request.node_id != 0).then_some(NodeId(request.node_id)),
+        incarnation: Incarnation(request.incarnation),
+        name: request.name,
+        address: request.address,
+        fault_domain: request.fault_domain,
+        capacity: Capacity { stored_bytes: capacity.stored_bytes, cores: capacity.cores },
+        software_version: request.software_version,
+    })
+}
+
+/// Finds the node that an operator means.
+///
+/// # Errors
+/// INVALID_ARGUMENT if none or two are named, NOT_FOUND if there is none such.
+pub fn node_reference(
+    state: &ZoneState,
+    field: &'static str,
+    reference: Option<v1::NodeReference>,
+) -> Result<NodeId, Status> {
+    let reference = reference.unwrap_or_default();
+    match (reference.id, reference.name.as_str()) {
+        (0, "") => Err(Malformed::new(field, "empty", "give a node's id or its name").into()),
+        (0, name) => match state.node_named(name) {
+            Some((id, _)) => Ok(id),
+            None => Err(Status::not_found(format!("there is no node named {name:?}"))),
+        },
+        (id, "") => match state.node(NodeId(id)) {
+            Some(_) => Ok(NodeId(id)),
+            None => Err(Status::not_found(format!("there is no node {id}"))),
+        },
+        (id, name) => {
+            let both = format!("both {id} and {name:?}");
+            Err(Malformed::new(field, both, "give a node's id or its name, not both").into())
+        }
+    }
+}
+
+pub fn log_position(position: v1::LogPosition) -> LogPosition {
+    LogPosition { term: Term(position.term), leader_id: position.leader_id, index: position.index }
+}
+
+pub fn replica(placement: v1::ReplicaPlacement) -> Result<Replica, Malformed> {
+    if placement.replica_id == 0 {
+        return Err(Malformed::new("replica_id", 0, "replica ids start at 1"));
+    }
+    if placement.node_id == 0 {
+        return Err(Malformed::new("node_id", 0, "node ids start at 1"));
+    }
+    Ok(Replica { id: ReplicaId(placement.replica_id), node: NodeId(placement.node_id) })
+}
+
+fn replicas(placements: Vec<v1::ReplicaPlacement>) -> Result<Vec<Replica>, Malformed> {
+    let mut replicas =
+        placements.into_iter().map(replica).collect::<Result<Vec<Replica>, Malformed>>()?;
+    replicas.sort();
+    Ok(replicas)
+}
+
+/// A membership as a replica reports it; none for a blank replica, which has none yet.
+fn membership(membership: v1::Membership) -> Result<Option<ReportedMembership>, Malformed> {
+    let committed = membership.committed;
+    let Some(position) = membership.log_position else { return Ok(None) };
+    let count = membership.voter_sets.len();
+    if count == 0 {
+        return Ok(None);
+    }
+    if count > 2 {
+        return Err(Malformed::new("membership.voter_sets", count, "there are one or two"));
+    }
+    let voter_sets = membership
+        .voter_sets
+        .into_iter()
+        .map(|set| replicas(set.voters))
+        .collect::<Result<Vec<_>, Malformed>>()?;
+    let learners = replicas(membership.learners)?;
+    let membership = Membership { log_position: log_position(position), voter_sets, learners };
+    Ok(Some(ReportedMembership { membership, committed }))
+}
+
+pub fn range(range: v1::KeyRange) -> Result<KeyRange, Malformed> {
+    KeyRange::new(range.start.to_vec(), range.end.to_vec())
+        .map_err(|error| Malformed::new("range", error, "its start must be less than its end"))
+}
+
+/// What a node says of itself.
+pub fn heartbeat(heartbeat: v1::Heartbeat) -> Heartbeat {
+    Heartbeat {
+        sequence: heartbeat.sequence,
+        runtime_lag_ms: heartbeat.runtime_lag_ms,
+        disk_free_bytes: heartbeat.disk_free_bytes,
+        disk_below_reserve: heartbeat.disk_below_reserve,
+        unreachable: heartbeat.unreachable_node_ids.into_iter().map(NodeId).collect(),
+    }
+}
+
+pub fn heat_report(heat: &v1::HeatReport) -> HeatReport {
+    HeatReport {
+        interval_ms: heat.interval_ms,
+        reads: heat.reads,
+        writes: heat.writes,
+        bytes_read: heat.bytes_read,
+        bytes_written: heat.bytes_written,
+    }
+}
+
+fn replica_phase(phase: v1::ReplicaPhase) -> Result<ReplicaPhase, Malformed> {
+    match phase {
+        v1::ReplicaPhase::Live => Ok(ReplicaPhase::Live),
+        v1::ReplicaPhase::Destroyed => Ok(ReplicaPhase::Destroyed),
+        v1::ReplicaPhase::Failed => Ok(ReplicaPhase::Failed),
+        v1::ReplicaPhase::Unspecified => {
+            Err(Malformed::new("replicas.phase", "unspecified", "it must be one that is known"))
+        }
+    }
+}
+
+/// What a node says of one of its replicas.
+pub fn replica_report(report: v1::ReplicaReport) -> Result<ReplicaReport, Malformed> {
+    let phase = replica_phase(report.phase())?;
+    let partition = partition_id("replicas.partition_id", report.partition_id)?;
+    let replica = replica_id("replicas.replica_id", report.replica_id)?;
+    let membership = report.membership.map(membership).transpose()?.flatten();
+    let progress = report.progress.into_iter().map(progress);
+    Ok(ReplicaReport {
+        partition,
+        replica,
+        phase,
+        term: Term(report.term),
+        leader: optional_replica(report.leader_replica_id),
+        leading: report.leading,
+        last_log: report.last_log.map(log_position),
+        applied: report.applied.map(log_position),
+        membership,
+        range: report.range.map(range).transpose()?,
+        range_epoch: RangeEpoch(report.range_epoch),
+        progress: progress.collect::<Result<Vec<_>, Malformed>>()?,
+        stored_bytes: report.stored_bytes,
+        keys: report.keys,
+        message: report.message,
+    })
+}
+
+fn progress(progress: v1::ReplicationProgress) -> Result<Progress, Malformed> {
+    Ok(Progress {
+        replica: replica_id("replicas.progress.replica_id", progress.replica_id)?,
+        matched: progress.matched.map(log_position),
+        lag_entries: progress.lag_entries,
+    })
+}
+
+fn replica_id(field: &'static str, id: u64) -> Result<ReplicaId, Malformed> {
+    if id == 0 {
+        return Err(Malformed::new(field, 0, "replica ids start at 1"));
+    }
+    Ok(ReplicaId(id))
+}
+
+pub fn partition_id(field: &'static str, id: u64) -> Result<PartitionId, Malformed> {
+    if id == 0 {
+        return Err(Malformed::new(field, 0, "partition ids start at 1"));
+    }
+    Ok(PartitionId(id))
+}
+
+/// The most bytes of an idempotency key.
+const IDEMPOTENCY_KEY_BYTES_MAX: usize = 64;
+
+/// Checks a key before it goes into the log.
+pub fn idempotency_key(key: String) -> Result<String, Malformed> {
+    if key.len() > IDEMPOTENCY_KEY_BYTES_MAX {
+        let found = format!("{} bytes long", key.len());
+        return Err(Malformed::new("idempotency_key", found, "at most 64 bytes are allowed"));
+    }
+    Ok(key)
+}
+
+fn group_replica(group: Option<v1::GroupReplica>) -> Result<(PartitionId, ReplicaId), Malformed> {
+    let group = group.ok_or_else(|| Malformed::new("group", "absent", "it must be there"))?;
+    Ok((
+        partition_id("group.partition_id", group.partition_id)?,
+        replica_id("group.replica_id", group.replica_id)?,
+    ))
+}
+
+fn optional_replica(id: u64) -> Option<ReplicaId> {
+    (id != 0).then_some(ReplicaId(id))
+}
+
+/// A node's answer to where one group's log ends.
+pub fn group_position(position: v1::GroupLogPosition) -> Result<GroupPosition, Malformed> {
+    let (partition, replica) = group_replica(position.group)?;
+    Ok(GroupPosition {
+        partition,
+        replica,
+        last_log: position.last_log.map(log_position),
+        vote_term: Term(position.vote_term),
+        vote_leader: ReplicaId(position.vote_leader_id),
+        vote_committed: position.vote_committed,
+        leader: optional_replica(position.leader_replica_id),
+        membership_log: position.membership_log.map(log_position),
+        voters: position.voter_replica_ids.into_iter().map(ReplicaId).collect(),
+        leader_lost: position.leader_lost,
+        error: position.error,
+    })
+}
+
+/// A node's answer to what became of one group's takeover.
+pub fn group_result(result: v1::TakeOverResult) -> Result<GroupResult, Malformed> {
+    use v1::take_over_result::Outcome;
+    let outcome = match result.outcome() {
+        Outcome::Leading => TakeOverOutcome::Leading,
+        Outcome::Disarmed => TakeOverOutcome::Disarmed,
+        Outcome::NotElected => TakeOverOutcome::NotElected,
+        Outcome::LedElsewhere => TakeOverOutcome::LedElsewhere,
+        Outcome::Refused => TakeOverOutcome::Refused,
+        Outcome::Unspecified => {
+            return Err(Malformed::new("outcome", "unspecified", "it must be one that is known"));
+        }
+    };
+    let (partition, replica) = group_replica(result.group)?;
+    Ok(GroupResult {
+        partition,
+        replica,
+        outcome,
+        term: Term(result.term),
+        leader: optional_replica(result.leader_replica_id),
+        message: result.message,
+    })
+}

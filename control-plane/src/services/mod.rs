@@ -1,0 +1,45 @@
+//! The gRPC services of a member, and everything that knows the wire.
+//!
+//! - [`node`]: registration and sessions of index nodes.
+//! - [`admin`], [`streams`]: operators' commands and questions; [`figures`] gathers what they show.
+//! - [`routing`]: the partition map.
+//! - [`member`]: the other members.
+//! - [`from_wire`], [`to_wire`], [`refusal`]: conversions, one module each way.
+
+pub mod admin;
+pub mod figures;
+pub mod from_wire;
+mod member;
+pub mod node;
+pub mod refusal;
+mod routing;
+mod streams;
+pub mod to_wire;
+
+use std::sync::Arc;
+
+use proto::v1::{
+    admin_service_server::AdminServiceServer, member_service_server::MemberServiceServer,
+    node_service_server::NodeServiceServer, routing_service_server::RoutingServiceServer,
+};
+use runtime::grpc::MESSAGE_BYTES_MAX;
+use tonic::service::Routes;
+
+use crate::{member::Member, raft};
+
+/// All services of a member.
+pub fn routes(member: &Arc<Member>) -> Routes {
+    let member_service = MemberServiceServer::new(member::MemberApi::new(Arc::clone(member)))
+        .max_decoding_message_size(raft::MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(raft::MESSAGE_BYTES_MAX);
+    let node_service = NodeServiceServer::new(node::NodeApi::new(Arc::clone(member)))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let admin_service = AdminServiceServer::new(admin::AdminApi::new(Arc::clone(member)))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let routing_service = RoutingServiceServer::new(routing::RoutingApi::new(Arc::clone(member)))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX);
+    Routes::new(member_service)
+        .add_service(node_service)
+        .add_service(admin_service)
+        .add_service(routing_service)
+}

@@ -1,0 +1,205 @@
+//! From the model to the wire.
+//!
+//! Figures that need more than one record (how healthy a partition is, how far an operation has got)
+//! come from [`crate::services::figures`]; this module only translates.
+
+use bytes::Bytes;
+use model::{
+    Fence, LogPosition, NodeId, OperationId,
+    key_range::KeyRange,
+    node::{Administrative, NodeState},
+    operation::{Operation, OperationState},
+    order::{Order, OrderKind},
+    partition::{Membership, Partition, Replica},
+    takeover::{GroupReplica, TakeOverGroup},
+};
+use proto::v1;
+
+pub fn range(range: &KeyRange) -> v1::KeyRange {
+    v1::KeyRange {
+        start: Bytes::copy_from_slice(range.start()),
+        end: Bytes::copy_from_slice(range.end()),
+    }
+}
+
+pub fn placement(replica: Replica) -> v1::ReplicaPlacement {
+    v1::ReplicaPlacement { replica_id: replica.id.get(), node_id: replica.node.get() }
+}
+
+pub fn placements<'a>(
+    replicas: impl IntoIterator<Item = &'a Replica>,
+) -> Vec<v1::ReplicaPlacement> {
+    replicas.into_iter().copied().map(placement).collect()
+}
+
+pub fn log_position(position: LogPosition) -> v1::LogPosition {
+    v1::LogPosition {
+        term: position.term.get(),
+        leader_id: position.leader_id,
+        index: position.index,
+    }
+}
+
+pub fn fence(fence: Fence) -> v1::Fence {
+    v1::Fence {
+        zone_generation: fence.generation.get(),
+        term: fence.term.get(),
+        revision: fence.revision.get(),
+    }
+}
+
+/// A membership that was seen committed.
+pub fn membership(membership: &Membership) -> v1::Membership {
+    let voter_sets = membership
+        .voter_sets
+        .iter()
+        .map(|voters| v1::VoterSet { voters: placements(voters) })
+        .collect();
+    v1::Membership {
+        log_position: Some(log_position(membership.log_position)),
+        voter_sets,
+        learners: placements(&membership.learners),
+        committed: true,
+    }
+}
+
+pub fn node_state(state: NodeState) -> v1::NodeState {
+    match state {
+        NodeState::Up => v1::NodeState::Up,
+        NodeState::Suspect => v1::NodeState::Suspect,
+        NodeState::Down => v1::NodeState::Down,
+    }
+}
+
+pub fn administrative_state(state: Administrative) -> v1::AdministrativeState {
+    match state {
+        Administrative::Active => v1::AdministrativeState::Active,
+        Administrative::Draining { .. } => v1::AdministrativeState::Draining,
+        Administrative::Drained => v1::AdministrativeState::Drained,
+    }
+}
+
+fn operation_state(state: OperationState) -> v1::OperationState {
+    match state {
+        OperationState::Running => v1::OperationState::Running,
+        OperationState::Succeeded => v1::OperationState::Succeeded,
+        OperationState::Failed => v1::OperationState::Failed,
+        OperationState::Cancelled => v1::OperationState::Cancelled,
+    }
+}
+
+/// An operation; `progress` says how far it has got.
+pub fn operation(id: OperationId, operation: &Operation, progress: Progress) -> v1::Operation {
+    let optional_node = |node: Option<NodeId>| node.map_or(0, NodeId::get);
+    v1::Operation {
+        id: id.get(),
+        kind: operation.kind.as_str().to_owned(),
+        state: operation_state(operation.state).into(),
+        summary: operation.summary(),
+        reason: operation.reason.clone(),
+        origin: operation.origin.as_str().to_owned(),
+        step: progress.step,
+        last_error: operation.last_error.clone(),
+        progress_percent: progress.percent,
+        remaining_ms: progress.remaining_ms,
+        partition_id: operation.partition().map_or(0, model::PartitionId::get),
+        node_id: optional_node(operation.node()),
+        from_node_id: optional_node(operation.from_node()),
+        to_node_id: optional_node(operation.to_node()),
+        started_zone_time_ms: operation.started_at.get(),
+        ended_zone_time_ms: operation.ended_at.map_or(0, model::ZoneTime::get),
+        parent_id: operation.parent.map_or(0, OperationId::get),
+    }
+}
+
+/// How far an operation has got.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    pub step: String,
+    pub percent: u32,
+    /// 0: no estimate.
+    pub remaining_ms: u64,
+}
+
+pub fn event(sequence: model::EventSequence, event: &model::event::Event) -> v1::Event {
+    v1::Event {
+        sequence: sequence.get(),
+        zone_time_ms: event.zone_time.get(),
+        wall_time_ms: event.wall_time.get(),
+        kind: event.kind.as_str().to_owned(),
+        message: event.message.clone(),
+        reason: event.reason.clone(),
+        partition_id: event.partition.map_or(0, model::PartitionId::get),
+        node_id: event.node.map_or(0, NodeId::get),
+        operation_id: event.operation.map_or(0, OperationId::get),
+    }
+}
+
+/// The replicas that a client may find leading, and the one that is believed to.
+pub fn route(id: model::PartitionId, partition: &Partition) -> v1::PartitionRoute {
+    let voters = partition.voters();
+    v1::PartitionRoute {
+        partition_id: id.get(),
+        range: Some(range(&partition.range)),
+        range_epoch: partition.range_epoch.get(),
+        replicas: placements(&voters),
+        leader_node_id: partition.leader.map_or(0, |leader| leader.node.get()),
+    }
+}
+
+pub fn node_address(id: NodeId, node: &model::node::Node) -> v1::NodeAddress {
+    v1::NodeAddress { node_id: id.get(), address: node.address.clone() }
+}
+
+/// An order as the addressed node gets it.
+pub fn order(order: &Order) -> v1::Order {
+    let kind = match &order.kind {
+        OrderKind::Ensure { range: of, range_epoch, founders, campaign } => {
+            v1::order::Kind::Ensure(v1::EnsureReplica {
+                range: Some(range(of)),
+                range_epoch: range_epoch.get(),
+                founders: placements(founders),
+                campaign: *campaign,
+            })
+        }
+        OrderKind::AddLearner { learner } => {
+            v1::order::Kind::AddLearner(v1::AddLearner { learner: Some(placement(*learner)) })
+        }
+        OrderKind::ChangeMembers { voters } => {
+            v1::order::Kind::ChangeMembers(v1::ChangeMembers { voters: placements(voters) })
+        }
+        OrderKind::TransferLeader { to } => {
+            v1::order::Kind::TransferLeader(v1::TransferLeader { to_replica_id: to.get() })
+        }
+        OrderKind::Destroy => v1::order::Kind::Destroy(v1::DestroyReplica {}),
+    };
+    v1::Order {
+        partition_id: order.partition.get(),
+        replica_id: order.replica.get(),
+        membership_log: order.membership_log.map(log_position),
+        kind: Some(kind),
+    }
+}
+
+pub fn planned_transfer(transfer: &model::command::TransferProposal) -> v1::PlannedTransfer {
+    v1::PlannedTransfer {
+        partition_id: transfer.partition.get(),
+        from_node_id: transfer.from.get(),
+        to_node_id: transfer.to.get(),
+        reason: transfer.reason.clone(),
+    }
+}
+
+pub fn group_replica(group: GroupReplica) -> v1::GroupReplica {
+    v1::GroupReplica { partition_id: group.partition.get(), replica_id: group.replica.get() }
+}
+
+pub fn take_over_group(group: TakeOverGroup) -> v1::TakeOverGroup {
+    let asked = GroupReplica { partition: group.partition, replica: group.replica };
+    v1::TakeOverGroup {
+        group: Some(group_replica(asked)),
+        candidate_replica_id: group.candidate.get(),
+        membership_log: group.membership_log.map(log_position),
+        elect: group.elect,
+    }
+}

@@ -1,0 +1,59 @@
+//! `zonectl partition …`.
+
+use proto::v1;
+
+use super::{Context, node_reference, operation};
+use crate::{
+    arguments::PartitionVerb,
+    failure::Failure,
+    forms::{PartitionDetailForm, PartitionForm},
+    tables,
+};
+
+/// Partitions of one page.
+const PAGE: u32 = 10_000;
+
+pub async fn run(context: &Context, verb: PartitionVerb) -> Result<(), Failure> {
+    let admin = context.admin()?;
+    match verb {
+        PartitionVerb::List { node, problems } => {
+            let request = v1::ListPartitionsRequest {
+                node: node.as_deref().and_then(node_reference),
+                only_problems: problems,
+                limit: PAGE,
+                after_partition_id: 0,
+            };
+            let partitions = admin.all_partitions(request).await?;
+            let partitions: Vec<PartitionForm> = partitions.into_iter().map(Into::into).collect();
+            context.show(&partitions, |partitions| match (partitions.is_empty(), problems) {
+                (true, true) => "Every partition is as it should be.".to_owned(),
+                (true, false) => "There is no such partition.".to_owned(),
+                (false, _) => tables::partitions(partitions),
+            })
+        }
+        PartitionVerb::Show { partition } => {
+            let request = v1::GetPartitionRequest { partition_id: partition };
+            let detail: PartitionDetailForm = admin.get_partition(request).await?.into();
+            context.show(&detail, tables::partition_detail)
+        }
+        PartitionVerb::TransferLeader { partition, to, wait } => {
+            let request = v1::TransferLeaderRequest {
+                partition_id: partition,
+                to: node_reference(&to),
+                idempotency_key: String::new(),
+            };
+            let response = admin.transfer_leader(request).await?;
+            operation::started(context, &admin, response.operation, wait).await
+        }
+        PartitionVerb::Move { partition, from, to, wait } => {
+            let request = v1::MoveReplicaRequest {
+                partition_id: partition,
+                from: node_reference(&from),
+                to: node_reference(&to),
+                idempotency_key: String::new(),
+            };
+            let response = admin.move_replica(request).await?;
+            operation::started(context, &admin, response.operation, wait).await
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Operations, plans and events.
+
+use proto::v1;
+use serde::Serialize;
+
+use super::{some_id, some_text};
+
+/// An operation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OperationForm {
+    pub id: u64,
+    pub kind: String,
+    /// `running`, `succeeded`, `failed`, `cancelled` or `unknown`.
+    pub state: &'static str,
+    /// What it does.
+    pub summary: String,
+    /// Why.
+    pub reason: String,
+    /// Who asked.
+    pub origin: String,
+    /// The step that it is in.
+    pub step: Option<String>,
+    pub last_error: Option<String>,
+    pub progress_percent: u32,
+    /// An estimate; null: none yet.
+    pub remaining_ms: Option<u64>,
+    pub partition_id: Option<u64>,
+    pub node_id: Option<u64>,
+    pub from_node_id: Option<u64>,
+    pub to_node_id: Option<u64>,
+    pub started_zone_time_ms: u64,
+    /// Null while it runs.
+    pub ended_zone_time_ms: Option<u64>,
+    /// The operation that it is a part of.
+    pub parent_id: Option<u64>,
+}
+
+impl OperationForm {
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state, "succeeded" | "failed" | "cancelled")
+    }
+}
+
+impl From<v1::Operation> for OperationForm {
+    fn from(operation: v1::Operation) -> Self {
+        let state = match operation.state() {
+            v1::OperationState::Unspecified => "unknown",
+            v1::OperationState::Running => "running",
+            v1::OperationState::Succeeded => "succeeded",
+            v1::OperationState::Failed => "failed",
+            v1::OperationState::Cancelled => "cancelled",
+        };
+        Self {
+            id: operation.id,
+            kind: operation.kind,
+            state,
+            summary: operation.summary,
+            reason: operation.reason,
+            origin: operation.origin,
+            step: some_text(operation.step),
+            last_error: some_text(operation.last_error),
+            progress_percent: operation.progress_percent,
+            remaining_ms: some_id(operation.remaining_ms),
+            partition_id: some_id(operation.partition_id),
+            node_id: some_id(operation.node_id),
+            from_node_id: some_id(operation.from_node_id),
+            to_node_id: some_id(operation.to_node_id),
+            started_zone_time_ms: operation.started_zone_time_ms,
+            ended_zone_time_ms: some_id(operation.ended_zone_time_ms),
+            parent_id: some_id(operation.parent_id),
+        }
+    }
+}
+
+/// `zonectl rebalance`.
+#[derive(Clone, Debug, Serialize)]
+pub struct RebalanceForm {
+    pub dry_run: bool,
+    /// In the sequence in which they are carried out.
+    pub transfers: Vec<TransferForm>,
+    /// Leaders of each node, before and after.
+    pub counts: Vec<LeaderCountForm>,
+    /// One operation for each transfer; empty with a dry run.
+    pub operation_ids: Vec<u64>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct TransferForm {
+    pub partition_id: u64,
+    pub from_node_id: Option<u64>,
+    pub to_node_id: u64,
+    pub reason: String,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct LeaderCountForm {
+    pub node_id: u64,
+    pub before: u32,
+    pub after: u32,
+}
+
+impl RebalanceForm {
+    pub fn new(dry_run: bool, response: v1::RebalanceLeadersResponse) -> Self {
+        let transfer = |transfer: v1::PlannedTransfer| TransferForm {
+            partition_id: transfer.partition_id,
+            from_node_id: some_id(transfer.from_node_id),
+            to_node_id: transfer.to_node_id,
+            reason: transfer.reason,
+        };
+        let count = |count: v1::LeaderCount| LeaderCountForm {
+            node_id: count.node_id,
+            before: count.before,
+            after: count.after,
+        };
+        Self {
+            dry_run,
+            transfers: response.transfers.into_iter().map(transfer).collect(),
+            counts: response.counts.into_iter().map(count).collect(),
+            operation_ids: response.operation_ids,
+        }
+    }
+}
+
+/// One line of `zonectl events`.
+#[derive(Clone, Debug, Serialize)]
+pub struct EventForm {
+    /// Rises by one.
+    pub sequence: u64,
+    pub zone_time_ms: u64,
+    /// The leader's wall clock, milliseconds since 1970, for display only.
+    pub wall_time_ms: u64,
+    pub kind: String,
+    pub message: String,
+    pub reason: Option<String>,
+    pub partition_id: Option<u64>,
+    pub node_id: Option<u64>,
+    pub operation_id: Option<u64>,
+}
+
+impl From<v1::Event> for EventForm {
+    fn from(event: v1::Event) -> Self {
+        Self {
+            sequence: event.sequence,
+            zone_time_ms: event.zone_time_ms,
+            wall_time_ms: event.wall_time_ms,
+            kind: event.kind,
+            message: event.message,
+            reason: some_text(event.reason),
+            partition_id: some_id(event.partition_id),
+            node_id: some_id(event.node_id),
+            operation_id: some_id(event.operation_id),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operation_says_whether_it_has_ended() {
+        let form = |state: v1::OperationState| {
+            OperationForm::from(v1::Operation { state: state.into(), ..v1::Operation::default() })
+        };
+        assert!(!form(v1::OperationState::Running).has_ended());
+        assert!(form(v1::OperationState::Failed).has_ended());
+        let json = serde_json::to_value(form(v1::OperationState::Cancelled)).unwrap();
+        assert_eq!(json["state"], "cancelled");
+        assert!(json["remaining_ms"].is_null() && json["last_error"].is_null());
+    }
+}

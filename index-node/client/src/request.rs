@@ -1,0 +1,454 @@
+//! One request: attempts in rounds until an answer, a final refusal, or the deadline.
+//!
+//! **Architecture invariant**: what an attempt's failure means is said in `verdict`, whom to ask next in
+//! `candidates`, what everybody shares in `directory`; here is only the loop.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use proto::v1::{self, index_service_client::IndexServiceClient};
+use runtime::{grpc::MESSAGE_BYTES_MAX, seams::Moment};
+use tonic::{Code, Status, transport::Channel};
+
+use crate::{
+    candidates::Candidates,
+    client::Shared,
+    directory::ProbeClaim,
+    error::{RequestError, WriteError},
+    identifiers::{NodeId, PartitionId, Version},
+    map::Route,
+    pacing::Backoff,
+    values::{Condition, Deleted, Item, ObjectMetadata},
+    verdict::{Verdict, describe},
+};
+
+/// What is asked of a partition.
+#[derive(Clone, Debug)]
+pub(crate) enum Call {
+    Put { key: Bytes, value: ObjectMetadata, condition: Option<Condition> },
+    Delete { key: Bytes, condition: Option<Condition> },
+    Get { key: Bytes },
+    List { prefix: Bytes, after: Bytes, limit: u32 },
+}
+
+impl Call {
+    fn is_write(&self) -> bool {
+        match self {
+            Self::Put { .. } | Self::Delete { .. } => true,
+            Self::Get { .. } | Self::List { .. } => false,
+        }
+    }
+
+    /// For metrics.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Put { .. } => "put",
+            Self::Delete { .. } => "delete",
+            Self::Get { .. } => "get",
+            Self::List { .. } => "list",
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    Put { version: Version },
+    Delete(Deleted),
+    Get { item: Option<Item> },
+    List { items: Vec<Item>, covered_to: Bytes },
+}
+
+impl Answer {
+    /// The error for an answer to another call than was made.
+    pub(crate) fn unexpected(&self) -> RequestError {
+        RequestError::Nonsense(format!("an answer to another call: {self:?}"))
+    }
+}
+
+/// A write's identity. Fixed from the first attempt that may have been proposed.
+struct WriteIdentity {
+    id: [u8; 16],
+    expires_at_ms: Option<u64>,
+    maybe_done: bool,
+}
+
+/// What to do after an attempt that brought no answer.
+enum Next {
+    /// Ask the node that was just named, or the same one again, at once.
+    Go,
+    /// Ask another candidate.
+    Others,
+    /// Wait at least this long, then ask the next candidate.
+    Wait(Duration),
+    /// The map is wrong: get a new one, then begin a new round.
+    Refresh,
+    End(WriteError),
+}
+
+pub(crate) struct Request<'a> {
+    shared: &'a Shared,
+    /// The request goes to the partition that holds this key.
+    route_by: Bytes,
+    call: Call,
+    write: Option<WriteIdentity>,
+    started: Moment,
+    deadline: Moment,
+    candidates: Candidates,
+    backoff: Backoff,
+    attempts: u32,
+    last_problem: String,
+    claim: Option<ProbeClaim>,
+}
+
+impl<'a> Request<'a> {
+    pub(crate) fn new(shared: &'a Shared, route_by: Bytes, call: Call, deadline: Duration) -> Self {
+        let environment = &shared.environment;
+        let started = environment.now();
+        let write = call.is_write().then(|| WriteIdentity {
+            id: environment.random_bytes(),
+            expires_at_ms: None,
+            maybe_done: false,
+        });
+        // Only the low bits matter: where the turn over a few replicas starts.
+        let turn = usize::try_from(environment.random_below(1 << 16)).unwrap_or(0);
+        Self {
+            shared,
+            route_by,
+            call,
+            write,
+            started,
+            deadline: started + deadline,
+            candidates: Candidates::starting_at(turn),
+            backoff: Backoff::new(shared.options.backoff_min, shared.options.backoff_max),
+            attempts: 0,
+            last_problem: "no attempt was made".to_owned(),
+            claim: None,
+        }
+    }
+
+    fn remaining(&self) -> Duration {
+        self.deadline.since(self.shared.environment.now())
+    }
+
+    /// # Errors
+    /// Reads end only in [`WriteError::Failed`].
+    pub(crate) async fn run(mut self) -> Result<Answer, WriteError> {
+        self.shared.budget.pay_in();
+        let outcome = self.attempts_until_the_end().await;
+        let outcome_name = match &outcome {
+            Ok(_) => "ok",
+            Err(WriteError::ConditionFailed { .. }) => "condition_failed",
+            Err(WriteError::Failed(_)) => "failed",
+            Err(WriteError::Unknown { .. }) => "unknown",
+        };
+        metrics::counter!("isotherm_client_requests_total",
+            "call" => self.call.name(), "outcome" => outcome_name)
+        .increment(1);
+        outcome
+    }
+
+    async fn attempts_until_the_end(&mut self) -> Result<Answer, WriteError> {
+        loop {
+            if self.remaining().is_zero() {
+                return Err(self.out_of_time());
+            }
+            let shared = self.shared;
+            let directory = &shared.directory;
+            let Some(route) = directory.locate(&self.route_by) else {
+                self.last_problem = "no partition is known that holds the key".to_owned();
+                self.refresh().await;
+                continue;
+            };
+            let news = directory.news_of(route.partition);
+            let Some(node) = self.candidates.choose(&route, |node| directory.doubtful(node)) else {
+                self.wait_for_a_round(&route, news).await;
+                continue;
+            };
+            let Some(address) = directory.address(node) else {
+                self.last_problem = format!("the address of node {node} is not known");
+                self.shared.keeper.want_refresh();
+                continue;
+            };
+            match self.attempt(&route, node, &address).await {
+                Ok(answer) => return Ok(answer),
+                Err(Next::Go) => {}
+                Err(Next::Others) => {
+                    // While another request probes the partition, this one does not join in with a
+                    // whole round.
+                    if self.claim.is_none() && directory.is_probed(route.partition) {
+                        self.wait_for_a_round(&route, news).await;
+                    }
+                }
+                Err(Next::Wait(at_least)) => {
+                    let wait = at_least.min(self.remaining());
+                    self.shared.environment.sleep(wait).await;
+                }
+                Err(Next::Refresh) => self.refresh().await,
+                Err(Next::End(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// One attempt at one node.
+    async fn attempt(
+        &mut self,
+        route: &Arc<Route>,
+        node: NodeId,
+        address: &str,
+    ) -> Result<Answer, Next> {
+        if self.attempts > 0 && !self.shared.budget.take() {
+            let wait = self.backoff.draw_longest(&self.shared.environment);
+            self.shared.environment.sleep(wait.min(self.remaining())).await;
+            if self.remaining().is_zero() {
+                return Err(Next::Others);
+            }
+        }
+        self.attempts += 1;
+        let limit = self.shared.options.attempt_timeout.min(self.remaining());
+        let message = Message::of(self, route);
+        let channel = self.shared.channels.get(address);
+        let sent = Box::pin(message.send(channel, limit));
+        let answer = self.shared.environment.timeout(limit, sent).await;
+        let (verdict, problem) = match answer {
+            Some(Ok((answer, time_ms))) => {
+                self.shared.directory.note_success(route.partition, node, time_ms);
+                count_attempt("ok");
+                return Ok(answer);
+            }
+            Some(Err(status)) => (Verdict::of(&status), describe(&status)),
+            None => (Verdict::MaybeDone { answered: false }, format!("no answer within {limit:?}")),
+        };
+        count_attempt(verdict.name());
+        self.last_problem = format!("node {node} at {address}: {problem}");
+        Err(self.judge(route, node, verdict, problem))
+    }
+
+    /// What an attempt's failure means, for this request and for all.
+    fn judge(&mut self, route: &Route, node: NodeId, verdict: Verdict, problem: String) -> Next {
+        let directory = &self.shared.directory;
+        if verdict.node_answered() {
+            directory.note_alive(node);
+        }
+        match verdict {
+            Verdict::WrongLeader { hint } => {
+                let followed = hint.is_some_and(|hint| {
+                    directory.note_hint(route.partition, &hint);
+                    hint.leader != node && self.candidates.follow(hint.leader)
+                });
+                if followed { Next::Go } else { Next::Others }
+            }
+            Verdict::WrongRange { correction } => {
+                let better = correction.is_some_and(|one| directory.correct_range(&one));
+                if better && self.candidates.ask_again(node) { Next::Go } else { Next::Refresh }
+            }
+            Verdict::NotHere => {
+                self.shared.keeper.want_refresh();
+                Next::Others
+            }
+            Verdict::PartitionTime { now_ms } => {
+                directory.note_time(route.partition, now_ms);
+                self.judge_time(node, now_ms)
+            }
+            Verdict::ConditionFailed { current_version } => {
+                // Also after an attempt whose outcome is not known: the partition keeps the outcome of
+                // this id until it expires, so this answer is about the write's first and only
+                // application and not about a second look after it.
+                Next::End(WriteError::ConditionFailed { current_version })
+            }
+            Verdict::Overloaded { retry_after } => {
+                self.candidates.ask_again(node);
+                let environment = &self.shared.environment;
+                let backoff = self.backoff.draw(environment);
+                Next::Wait(retry_after.map_or(backoff, |after| environment.jittered(after)))
+            }
+            Verdict::Unavailable => Next::Others,
+            Verdict::NotReached => {
+                self.candidates.note_unreached(node);
+                directory.note_unreached(node);
+                Next::Others
+            }
+            Verdict::MaybeDone { answered } => {
+                if !answered {
+                    self.candidates.note_unreached(node);
+                    directory.note_unreached(node);
+                }
+                if let Some(write) = &mut self.write {
+                    write.maybe_done = true;
+                }
+                Next::Others
+            }
+            Verdict::Rejected { code } => Next::End(self.rejected(code, problem)),
+        }
+    }
+
+    /// The partition refused the write's expiry, and said its time.
+    fn judge_time(&mut self, node: NodeId, now_ms: u64) -> Next {
+        let Some(write) = &mut self.write else {
+            return Next::End(self.rejected(
+                Code::Internal,
+                "a read was refused for its expiry, which it does not have".to_owned(),
+            ));
+        };
+        if !write.maybe_done {
+            // No attempt was proposed: the write is free to take an expiry that fits.
+            write.expires_at_ms = None;
+            return if self.candidates.ask_again(node) { Next::Go } else { self.backed_off() };
+        }
+        if write.expires_at_ms.is_some_and(|expires| now_ms > expires) {
+            // It can no longer take effect; whether it has, nobody remembers.
+            self.last_problem = "the write expired before its outcome was learnt".to_owned();
+            return Next::End(self.out_of_time());
+        }
+        // Too far ahead of a partition whose time stood still: the expiry must stay, so wait.
+        self.candidates.ask_again(node);
+        self.backed_off()
+    }
+
+    fn backed_off(&mut self) -> Next {
+        Next::Wait(self.backoff.draw(&self.shared.environment))
+    }
+
+    /// The wait between two rounds: until there is news of the partition, or the backoff is over. One
+    /// request at a time probes with the short backoff, the others lean on it.
+    async fn wait_for_a_round(&mut self, route: &Route, news: u64) {
+        let shared = self.shared;
+        shared.keeper.want_refresh();
+        if self.claim.as_ref().is_none_or(|claim| claim.partition() != route.partition) {
+            self.claim = None;
+            self.claim = shared.directory.claim(route.partition);
+        }
+        let short = self.backoff.draw(&shared.environment);
+        let wait = match &self.claim {
+            Some(_) => short,
+            None => self.backoff.draw_longest(&shared.environment),
+        };
+        let wait = wait.min(self.remaining());
+        let news = shared.directory.news_after(route.partition, news);
+        // None: it was the backoff that ended.
+        let _ = shared.environment.timeout(wait, news).await;
+        self.candidates.new_round();
+    }
+
+    /// Waits for a new map, though not for ever, and begins a new round.
+    async fn refresh(&mut self) {
+        let shared = self.shared;
+        let known = shared.directory.locate(&self.route_by);
+        // None: the control plane does not answer; on with what is known.
+        let limit = shared.options.attempt_timeout.min(self.remaining());
+        let _ = shared.environment.timeout(limit, shared.keeper.refresh()).await;
+        if shared.directory.locate(&self.route_by) == known {
+            let wait = self.backoff.draw(&shared.environment);
+            shared.environment.sleep(wait.min(self.remaining())).await;
+        }
+        self.candidates.new_round();
+    }
+
+    fn waited(&self) -> Duration {
+        self.shared.environment.now().since(self.started)
+    }
+
+    fn out_of_time(&self) -> WriteError {
+        let (waited, attempts) = (self.waited(), self.attempts);
+        let last = self.last_problem.clone();
+        if self.write.as_ref().is_some_and(|write| write.maybe_done) {
+            WriteError::Unknown { waited, attempts, last }
+        } else {
+            WriteError::Failed(RequestError::Deadline { waited, attempts, last })
+        }
+    }
+
+    /// A refusal is the end. It speaks for its own attempt only, not for an earlier one that may have
+    /// been done.
+    fn rejected(&self, code: Code, message: String) -> WriteError {
+        if self.write.as_ref().is_some_and(|write| write.maybe_done) {
+            let (waited, attempts) = (self.waited(), self.attempts);
+            WriteError::Unknown { waited, attempts, last: message }
+        } else {
+            WriteError::Failed(RequestError::Rejected { code, message })
+        }
+    }
+
+    /// The write's id and expiry for the next attempt.
+    fn write_id(&mut self, partition: PartitionId) -> Option<v1::WriteId> {
+        let remaining = self.remaining();
+        let write = self.write.as_mut()?;
+        if write.expires_at_ms.is_none() {
+            write.expires_at_ms = self.shared.directory.expiry(partition, remaining);
+        }
+        Some(v1::WriteId {
+            id: Bytes::copy_from_slice(&write.id),
+            // Zero while the partition's time is not known: the leader refuses that, and says the time.
+            expires_at_ms: write.expires_at_ms.unwrap_or(0),
+        })
+    }
+}
+
+fn count_attempt(outcome: &'static str) {
+    metrics::counter!("isotherm_client_attempts_total", "outcome" => outcome).increment(1);
+}
+
+/// A call as the wire knows it.
+enum Message {
+    Put(v1::PutRequest),
+    Delete(v1::DeleteRequest),
+    Get(v1::GetRequest),
+    List(v1::ListRequest),
+}
+
+impl Message {
+    fn of(request: &mut Request<'_>, route: &Route) -> Self {
+        let write_id = request.write_id(route.partition);
+        let target =
+            Some(v1::Target { partition_id: route.partition.0, range_epoch: route.epoch.0 });
+        match request.call.clone() {
+            Call::Put { key, value, condition } => Self::Put(v1::PutRequest {
+                target,
+                key,
+                value: Some(value.into()),
+                condition: condition.map(Into::into),
+                write_id,
+            }),
+            Call::Delete { key, condition } => Self::Delete(v1::DeleteRequest {
+                target,
+                key,
+                condition: condition.map(Into::into),
+                write_id,
+            }),
+            Call::Get { key } => Self::Get(v1::GetRequest { target, key }),
+            Call::List { prefix, after, limit } => {
+                Self::List(v1::ListRequest { target, prefix, start_after: after, limit })
+            }
+        }
+    }
+
+    /// The answer, and the partition's time.
+    async fn send(self, channel: Channel, limit: Duration) -> Result<(Answer, u64), Status> {
+        let mut node =
+            IndexServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        fn with_limit<T>(message: T, limit: Duration) -> tonic::Request<T> {
+            let mut request = tonic::Request::new(message);
+            request.set_timeout(limit);
+            request
+        }
+        Ok(match self {
+            Self::Put(message) => {
+                let answer = node.put(with_limit(message, limit)).await?.into_inner();
+                (Answer::Put { version: Version(answer.version) }, answer.partition_time_ms)
+            }
+            Self::Delete(message) => {
+                let answer = node.delete(with_limit(message, limit)).await?.into_inner();
+                let deleted = Deleted { version: Version(answer.version), existed: answer.existed };
+                (Answer::Delete(deleted), answer.partition_time_ms)
+            }
+            Self::Get(message) => {
+                let answer = node.get(with_limit(message, limit)).await?.into_inner();
+                (Answer::Get { item: answer.item.map(Into::into) }, answer.partition_time_ms)
+            }
+            Self::List(message) => {
+                let answer = node.list(with_limit(message, limit)).await?.into_inner();
+                let items = answer.items.into_iter().map(Into::into).collect();
+                (Answer::List { items, covered_to: answer.covered_to }, answer.partition_time_ms)
+            }
+        })
+    }
+}

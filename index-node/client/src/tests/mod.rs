@@ -1,0 +1,7 @@
+//! The client against fake servers over loopback.
+
+mod admin;
+mod fake;
+mod reads;
+mod routing;
+mod writes;

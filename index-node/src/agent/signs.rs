@@ -1,0 +1,89 @@
+//! What the node observes of itself: its disk, and how long its tasks wait for their turn.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use runtime::{seams::Environment, store::Store};
+
+use crate::engine::host::ReplicaHost;
+
+const DISK_INTERVAL: Duration = Duration::from_secs(1);
+const LAG_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The latest observations; heartbeats carry them.
+#[derive(Default)]
+pub struct Signs {
+    disk_free_bytes: AtomicU64,
+    disk_below_reserve: AtomicBool,
+    runtime_lag_us: AtomicU64,
+}
+
+impl Signs {
+    pub fn disk_free_bytes(&self) -> u64 {
+        self.disk_free_bytes.load(Ordering::Relaxed)
+    }
+
+    pub fn disk_below_reserve(&self) -> bool {
+        self.disk_below_reserve.load(Ordering::Relaxed)
+    }
+
+    /// The longest that a task waited for its turn since the last call.
+    pub fn take_runtime_lag(&self) -> Duration {
+        Duration::from_micros(self.runtime_lag_us.swap(0, Ordering::Relaxed))
+    }
+
+    fn saw_lag(&self, lag: Duration) {
+        let lag_us = u64::try_from(lag.as_micros()).unwrap_or(u64::MAX);
+        self.runtime_lag_us.fetch_max(lag_us, Ordering::Relaxed);
+    }
+}
+
+/// Looks after the disk, until dropped: below `reserve_bytes` the host refuses client writes and new
+/// replicas. It takes them again only with an eighth more than the reserve, so that it does not flap.
+pub async fn watch_disk(
+    environment: Environment,
+    store: Arc<dyn Store>,
+    host: Arc<ReplicaHost>,
+    signs: Arc<Signs>,
+    reserve_bytes: u64,
+) {
+    loop {
+        match store.free_bytes() {
+            Ok(free) => {
+                let was_below = signs.disk_below_reserve();
+                let enough =
+                    if was_below { reserve_bytes + reserve_bytes / 8 } else { reserve_bytes };
+                let is_below = free < enough;
+                signs.disk_free_bytes.store(free, Ordering::Relaxed);
+                signs.disk_below_reserve.store(is_below, Ordering::Relaxed);
+                metrics::gauge!("isotherm_node_disk_free_bytes").set(free as f64);
+                if is_below != was_below {
+                    host.set_disk_below_reserve(is_below);
+                    if is_below {
+                        tracing::error!(free, reserve_bytes, "the disk is below its reserve");
+                    } else {
+                        tracing::info!(free, reserve_bytes, "the disk is above its reserve again");
+                    }
+                }
+            }
+            Err(error) => tracing::error!(%error, "the free space of the disk is not known"),
+        }
+        environment.sleep(DISK_INTERVAL).await;
+    }
+}
+
+/// Measures how late the tasks of this runtime get their turn, until dropped.
+pub async fn watch_lag(environment: Environment, signs: Arc<Signs>) {
+    loop {
+        let asked = environment.now();
+        environment.sleep(LAG_INTERVAL).await;
+        let lag = environment.now().since(asked).saturating_sub(LAG_INTERVAL);
+        signs.saw_lag(lag);
+        metrics::histogram!("isotherm_node_runtime_lag_seconds").record(lag.as_secs_f64());
+    }
+}

@@ -1,0 +1,340 @@
+//! One running member of a partition's group.
+//!
+//! What clients ask of it is in [`requests`](super::requests), what the control plane and the peers ask in
+//! [`membership`](super::membership) and [`takeover`](super::takeover), what it says of itself in
+//! [`report`](super::report). Here are its parts, its start, its supervision and its end.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use openraft::{Config, Raft, async_runtime::WatchReceiver, error::Fatal};
+use runtime::{
+    raft::{LogStore, RaftRuntime},
+    seams::{Environment, Moment},
+    store::{Store, StoreError},
+};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    clock::PartitionClock,
+    command::{Operation, PartitionCommand},
+    heat::{Changes, Heat},
+    options::EngineOptions,
+    reads::{ReadGate, ReadRounds},
+    records::{GroupState, ReplicaRecord},
+    state_machine::StateMachine,
+    transport::{Campaign, GroupTransport, Network, PeerWatch},
+    types::{NodeId, PartitionId, Placement, ReplicaId, TypeConfig},
+    view::GroupView,
+};
+
+/// The core of a partition's group.
+pub type PartitionRaft = Raft<TypeConfig, StateMachine>;
+
+/// How long to wait before a step that failed for want of others is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// What all replicas of a node share.
+pub(super) struct Shared {
+    pub(super) environment: Environment,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) node: NodeId,
+    pub(super) transport: Arc<dyn GroupTransport>,
+    pub(super) watch: Arc<dyn PeerWatch>,
+    pub(super) options: EngineOptions,
+    pub(super) raft_config: Arc<Config>,
+    pub(super) changes: Changes,
+    pub(super) disk_below_reserve: AtomicBool,
+    pub(super) writes_in_flight: Semaphore,
+    /// Cancelled when the store failed: the process has to stop.
+    pub(super) store_failed: CancellationToken,
+}
+
+/// Why a replica could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("replica {replica} of partition {partition} could not be started")]
+    Raft {
+        partition: PartitionId,
+        replica: ReplicaId,
+        #[source]
+        source: Box<Fatal<TypeConfig>>,
+    },
+    #[error(
+        "replica {replica} of partition {partition} has no state: the data directory is damaged"
+    )]
+    NoState { partition: PartitionId, replica: ReplicaId },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+pub struct Replica {
+    pub(super) record: ReplicaRecord,
+    pub(super) shared: Arc<Shared>,
+    pub(super) raft: PartitionRaft,
+    pub(super) view: Arc<GroupView>,
+    pub(super) clock: Arc<PartitionClock>,
+    pub(super) campaign: Arc<Campaign>,
+    pub(super) reads: ReadGate,
+    pub(super) heat: Heat,
+    /// Whether the last attempt to confirm leadership failed.
+    doubted: Arc<AtomicBool>,
+    /// One snapshot is received at a time.
+    pub(super) receiving: AtomicBool,
+    failure: Mutex<Option<String>>,
+    /// Since when no leader is known; none while one is.
+    leaderless_since: Mutex<Option<Moment>>,
+    stopping: CancellationToken,
+}
+
+impl Replica {
+    /// Starts the replica from what the store holds.
+    pub(super) async fn start(
+        shared: Arc<Shared>,
+        record: ReplicaRecord,
+    ) -> Result<Arc<Self>, StartError> {
+        let (partition, replica) = (record.partition, record.replica);
+        let state = GroupState::load(shared.store.as_ref(), replica)?
+            .ok_or(StartError::NoState { partition, replica })?;
+        let clock_seam = Arc::clone(&shared.environment.clock);
+        let clock = Arc::new(PartitionClock::new(Arc::clone(&clock_seam), state.time_ms));
+        let view = Arc::new(GroupView::new(Arc::clone(&shared.store), state));
+        let campaign = Arc::new(Campaign::default());
+        let network = Network {
+            transport: Arc::clone(&shared.transport),
+            clock: clock_seam,
+            partition,
+            from: replica,
+            campaign: Arc::clone(&campaign),
+            request_timeout: shared.options.request_timeout,
+        };
+        let log = LogStore::<TypeConfig>::new(Arc::clone(&shared.store), replica.0);
+        let state_machine = StateMachine::new(replica, Arc::clone(&view), Arc::clone(&clock));
+        let starting =
+            Raft::new(replica.0, Arc::clone(&shared.raft_config), network, log, state_machine);
+        let seed = shared.environment.randomness.next_u64();
+        let raft = RaftRuntime::scope(seed, Box::pin(starting))
+            .await
+            .map_err(|source| StartError::Raft { partition, replica, source: Box::new(source) })?;
+
+        let stopping = CancellationToken::new();
+        let doubted = Arc::new(AtomicBool::new(false));
+        let reads = ReadGate::start(
+            ReadRounds {
+                partition,
+                raft: raft.clone(),
+                timeout: shared.options.read_timeout,
+                waiting_max: shared.options.reads_waiting_max,
+                on_round: {
+                    let (doubted, shared) = (Arc::clone(&doubted), Arc::clone(&shared));
+                    Box::new(move |answer| {
+                        if doubted.swap(answer.is_err(), Relaxed) != answer.is_err() {
+                            shared.changes.mark(replica);
+                        }
+                    })
+                },
+            },
+            stopping.clone(),
+        );
+        let now = shared.environment.now();
+        let this = Arc::new(Self {
+            record,
+            shared,
+            raft,
+            view,
+            clock,
+            campaign,
+            reads,
+            heat: Heat::new(now),
+            doubted,
+            receiving: AtomicBool::new(false),
+            failure: Mutex::new(None),
+            leaderless_since: Mutex::new(Some(now)),
+            stopping,
+        });
+        tokio::spawn(Arc::clone(&this).supervise());
+        Ok(this)
+    }
+
+    pub fn partition(&self) -> PartitionId {
+        self.record.partition
+    }
+
+    pub fn id(&self) -> ReplicaId {
+        self.record.replica
+    }
+
+    /// Watches the core: reports what changes, gives a new group its range, notices the core's end.
+    async fn supervise(self: Arc<Self>) {
+        let mut metrics = self.raft.server_metrics();
+        loop {
+            self.note_leader();
+            self.shared.changes.mark(self.id());
+            let changed = async {
+                if self.raft.is_leader() && self.view.state().range.is_none() {
+                    self.create().await;
+                }
+                metrics.changed().await
+            };
+            tokio::select! {
+                biased;
+                () = self.stopping.cancelled() => return,
+                changed = changed => if changed.is_err() { break },
+            }
+        }
+        self.note_failure().await;
+    }
+
+    fn note_leader(&self) {
+        let leads = self.leader().is_some();
+        let mut since = self.leaderless_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if leads {
+            *since = None;
+        } else if since.is_none() {
+            *since = Some(self.shared.environment.now());
+        }
+    }
+
+    async fn note_failure(&self) {
+        let state = self.raft.metrics().borrow_watched().running_state.clone();
+        let message = match state {
+            Err(Fatal::Stopped) | Ok(()) => "the group's core has stopped".to_owned(),
+            Err(fatal) => format!("the group's core has stopped: {fatal}"),
+        };
+        tracing::error!(partition = %self.partition(), replica = %self.id(), message, "replica failed");
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(message);
+        self.shared.changes.mark(self.id());
+        // Was it the store? Then it is over for all replicas of this node.
+        if let Err(error) = runtime::store::synced(self.shared.store.as_ref()).await {
+            tracing::error!(%error, "the store has failed");
+            self.shared.store_failed.cancel();
+        }
+    }
+
+    /// Proposes the range of a group that has none, until it has one or this replica does not lead.
+    async fn create(&self) {
+        // First whatever an earlier leader may have proposed, so that there is one Create at most in the
+        // usual case. The state machine takes the first of several.
+        while self.raft.is_leader() {
+            let confirmed = self.reads.confirm().await.is_ok();
+            if self.view.state().range.is_some() {
+                break;
+            }
+            if confirmed {
+                let operation = Operation::Create {
+                    range: self.record.range.clone(),
+                    range_epoch: self.record.range_epoch,
+                };
+                let command = PartitionCommand::new(self.clock.now_ms(), operation);
+                let proposal = tokio::time::timeout(
+                    self.shared.options.write_timeout,
+                    self.raft.client_write(command),
+                );
+                match proposal.await {
+                    Ok(Ok(_)) => break,
+                    Ok(Err(error)) => {
+                        tracing::debug!(partition = %self.partition(), %error, "no range yet");
+                    }
+                    Err(_) => {
+                        tracing::debug!(partition = %self.partition(), "no range yet: no quorum");
+                    }
+                }
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+        self.shared.changes.mark(self.id());
+    }
+
+    /// Tries to be elected until the group has a leader, whoever it is; gives up after a while.
+    pub(super) async fn campaign_until_led(self: Arc<Self>) {
+        for _ in 0..100 {
+            if self.leader().is_some() {
+                return;
+            }
+            // Pre-vote first: no term is wasted while the others are not there yet.
+            let elected = self.raft.trigger().elect(true).await;
+            if elected.is_err() {
+                return;
+            }
+            tokio::select! {
+                biased;
+                () = self.stopping.cancelled() => return,
+                () = tokio::time::sleep(RETRY_PAUSE) => {}
+            }
+        }
+    }
+
+    /// The replica that leads, as far as this one knows.
+    pub fn leader(&self) -> Option<Placement> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let replica = metrics.current_leader?;
+        // After a restart the core still names this replica, by its vote, although it leads no more.
+        if replica == self.record.replica.0 && !self.raft.is_leader() {
+            return None;
+        }
+        let node = metrics.membership_config.get_node(&replica).map(|node| node.node_id);
+        Some(Placement { replica: ReplicaId(replica), node: node.unwrap_or_default() })
+    }
+
+    /// The voters of the latest membership that this replica knows of.
+    pub fn voters(&self) -> Vec<Placement> {
+        let metrics = self.raft.server_metrics();
+        let membership = metrics.borrow_watched().membership_config.clone();
+        let placement = |replica| Placement {
+            replica: ReplicaId(replica),
+            node: membership.get_node(&replica).map(|node| node.node_id).unwrap_or_default(),
+        };
+        membership.voter_ids().map(placement).collect()
+    }
+
+    /// Whether this replica believes to lead.
+    pub fn is_leader(&self) -> bool {
+        self.raft.is_leader()
+    }
+
+    /// Whether leadership was not confirmed when it was tried last.
+    pub(super) fn is_doubted(&self) -> bool {
+        self.doubted.load(Relaxed)
+    }
+
+    /// For how long no leader is known; zero while one is.
+    pub fn leaderless_for(&self) -> Duration {
+        let since = *self.leaderless_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.map_or(Duration::ZERO, |since| self.shared.environment.now().since(since))
+    }
+
+    /// Why the replica has stopped by itself, if it has.
+    pub fn failure(&self) -> Option<String> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What has to be done now and then: lets partition time go on, and reports how far learners are.
+    pub(super) fn tick(&self) {
+        self.clock.now_ms();
+        if !self.is_leader() {
+            return;
+        }
+        let metrics = self.raft.server_metrics();
+        let membership = metrics.borrow_watched().membership_config.clone();
+        let has_learners = membership.membership().learner_ids().next().is_some();
+        if has_learners || membership.get_joint_config().len() > 1 {
+            self.shared.changes.mark(self.id());
+        }
+    }
+
+    /// Ends the replica's part in its group, and returns when nothing of it touches the store any more.
+    pub async fn stop(&self) {
+        self.stopping.cancel();
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(partition = %self.partition(), %error, "the core did not end cleanly");
+        }
+        self.view.close();
+    }
+}

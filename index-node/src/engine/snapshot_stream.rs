@@ -1,0 +1,168 @@
+//! A snapshot as a stream of bounded chunks: header, items, trailer. See `PeerService.InstallSnapshot`.
+
+use std::{ops::Bound, sync::Arc};
+
+use bytes::Bytes;
+use proto::v1::{
+    InstallSnapshotResponse, SnapshotChunk, SnapshotHeader, SnapshotItem, SnapshotItems,
+    SnapshotTrailer, snapshot_chunk::Body, snapshot_item::Table,
+};
+use runtime::store::{Family, Reader, Scan, StoreError};
+
+use super::{
+    codec::{self, CodecError, FORMAT_VERSION},
+    keys,
+    snapshot::{LocalSnapshot, PartitionSnapshot, SnapshotData},
+    transport::Route,
+    types::{Lineage, RaftVote},
+};
+
+/// The most bytes of keys and values in a chunk. A single item fits: keys and values are limited.
+const CHUNK_ITEM_BYTES_MAX: usize = 224 * 1024;
+/// What an item costs on the wire besides its key and value, at most.
+const ITEM_OVERHEAD_BYTES: usize = 24;
+
+/// The running checksum over a snapshot's items.
+#[derive(Default)]
+pub(super) struct ItemsChecksum {
+    items: u64,
+    crc: crc32fast::Hasher,
+}
+
+impl ItemsChecksum {
+    pub(super) fn add(&mut self, item: &SnapshotItem) {
+        let table = u8::try_from(item.table).unwrap_or(u8::MAX);
+        self.crc.update(&[table]);
+        for part in [&item.key, &item.value] {
+            let length = u32::try_from(part.len()).unwrap_or(u32::MAX);
+            self.crc.update(&length.to_le_bytes());
+            self.crc.update(part);
+        }
+        self.items += 1;
+    }
+
+    pub(super) fn trailer(self) -> SnapshotTrailer {
+        SnapshotTrailer { items: self.items, crc32: self.crc.finalize() }
+    }
+}
+
+/// The family of a snapshot's table.
+pub(super) fn family(table: Table) -> Option<Family> {
+    match table {
+        Table::Unspecified => None,
+        Table::Data => Some(keys::DATA),
+        Table::Outcomes => Some(keys::OUTCOMES),
+    }
+}
+
+enum Stage {
+    Header(SnapshotHeader),
+    /// Items of the table after the given full key.
+    Items(Table, Bound<Bytes>),
+    Trailer,
+    Done,
+}
+
+/// The chunks of one local snapshot, in the sequence in which they are sent. It holds a snapshot of the
+/// store: let go of it soon.
+pub struct SnapshotStream {
+    reader: Arc<dyn Reader>,
+    lineage: Lineage,
+    checksum: ItemsChecksum,
+    stage: Stage,
+}
+
+impl SnapshotStream {
+    /// # Panics
+    /// If the snapshot was received rather than made here: openraft sends only its own.
+    pub fn new(zone_id: &str, route: Route, vote: &RaftVote, snapshot: PartitionSnapshot) -> Self {
+        let PartitionSnapshot { meta, snapshot } = snapshot;
+        let SnapshotData::Local(LocalSnapshot { reader, state, total_bytes }) = snapshot else {
+            panic!("a received snapshot is installed, never sent on");
+        };
+        let header = SnapshotHeader {
+            zone_id: zone_id.to_owned(),
+            partition_id: route.partition.0,
+            from_replica_id: route.from.0,
+            to_replica_id: route.to.0,
+            format_version: FORMAT_VERSION,
+            vote: codec::encode(vote),
+            meta: codec::encode(&meta),
+            group_state: codec::encode(&*state),
+            total_bytes,
+        };
+        let (lineage, checksum) = (state.lineage, ItemsChecksum::default());
+        Self { reader, lineage, checksum, stage: Stage::Header(header) }
+    }
+
+    /// Items of the table after `after`, and the full key of the last one; none at the table's end.
+    fn items(
+        &mut self,
+        table: Table,
+        after: Bound<Bytes>,
+    ) -> Result<Option<(SnapshotItems, Bytes)>, StoreError> {
+        let family = family(table).expect("only the tables of a snapshot are iterated");
+        let end = Bound::Excluded(keys::lineage(Lineage(self.lineage.0 + 1)));
+        let mut items = Vec::new();
+        let mut last = None;
+        let mut bytes = 0;
+        for entry in self.reader.scan(family, Scan { start: after, end, reverse: false }) {
+            let (full_key, value) = entry?;
+            let item =
+                SnapshotItem { table: table.into(), key: keys::without_lineage(&full_key), value };
+            bytes += item.key.len() + item.value.len() + ITEM_OVERHEAD_BYTES;
+            if bytes > CHUNK_ITEM_BYTES_MAX && !items.is_empty() {
+                break;
+            }
+            self.checksum.add(&item);
+            items.push(item);
+            last = Some(full_key);
+        }
+        Ok(last.map(|last| (SnapshotItems { items }, last)))
+    }
+
+    fn start(&self) -> Bound<Bytes> {
+        Bound::Included(keys::lineage(self.lineage))
+    }
+}
+
+impl Iterator for SnapshotStream {
+    type Item = Result<SnapshotChunk, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let body = match std::mem::replace(&mut self.stage, Stage::Done) {
+                Stage::Header(header) => {
+                    self.stage = Stage::Items(Table::Data, self.start());
+                    Body::Header(header)
+                }
+                Stage::Items(table, after) => match self.items(table, after) {
+                    Ok(Some((items, last))) => {
+                        self.stage = Stage::Items(table, Bound::Excluded(last));
+                        Body::Items(items)
+                    }
+                    Ok(None) => {
+                        self.stage = match table {
+                            Table::Data => Stage::Items(Table::Outcomes, self.start()),
+                            Table::Outcomes | Table::Unspecified => Stage::Trailer,
+                        };
+                        continue;
+                    }
+                    Err(error) => return Some(Err(error)),
+                },
+                Stage::Trailer => Body::Trailer(std::mem::take(&mut self.checksum).trailer()),
+                Stage::Done => return None,
+            };
+            return Some(Ok(SnapshotChunk { body: Some(body) }));
+        }
+    }
+}
+
+/// The receiver's vote in its answer.
+pub fn decode_response(response: &InstallSnapshotResponse) -> Result<RaftVote, CodecError> {
+    codec::decode(response.format_version, &response.vote)
+}
+
+pub(super) fn encode_response(vote: &RaftVote) -> InstallSnapshotResponse {
+    InstallSnapshotResponse { format_version: FORMAT_VERSION, vote: codec::encode(vote) }
+}

@@ -1,0 +1,149 @@
+//! The state machine of one replica, as openraft drives it.
+//!
+//! Applied entries, the applied log id and the membership are one batch each time. It is not synced: the
+//! log is the durable truth, and since log and state share one write-ahead log, what a crash keeps is
+//! never a state without the log before it, nor a purged log without the state that replaces it.
+
+use std::{io, sync::Arc};
+
+use futures_util::{Stream, TryStreamExt};
+use openraft::{
+    OptionalSend, RaftSnapshotBuilder,
+    storage::{ApplyResponder, EntryResponder, RaftStateMachine},
+};
+use runtime::store::{Batch, synced};
+
+use super::{
+    apply::{ApplyError, ApplyRun},
+    clock::PartitionClock,
+    command::PartitionOutcome,
+    keys, lineages,
+    records::{self, GroupState},
+    snapshot::{self, PartitionSnapshot, SnapshotData},
+    types::{RaftLogId, ReplicaId, SnapshotMeta, StoredMembership, TypeConfig},
+    view::GroupView,
+};
+
+/// A run of entries ends here, so that a batch stays small.
+const RUN_ENTRIES_MAX: usize = 1_024;
+const RUN_BYTES_MAX: usize = 1024 * 1024;
+
+impl From<ApplyError> for io::Error {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Store(error) => error.into(),
+            ApplyError::UnknownFormat { .. } => io::Error::new(io::ErrorKind::Unsupported, error),
+        }
+    }
+}
+
+#[derive(Clone)]
+pub struct StateMachine {
+    replica: ReplicaId,
+    view: Arc<GroupView>,
+    clock: Arc<PartitionClock>,
+}
+
+impl StateMachine {
+    pub fn new(replica: ReplicaId, view: Arc<GroupView>, clock: Arc<PartitionClock>) -> Self {
+        Self { replica, view, clock }
+    }
+
+    fn finish(
+        &self,
+        run: ApplyRun<'_>,
+        responses: &mut Vec<(ApplyResponder<TypeConfig>, PartitionOutcome)>,
+    ) -> io::Result<()> {
+        let (batch, state) = run.finish();
+        self.clock.observe(state.time_ms);
+        self.view.write(batch, state)?;
+        for (responder, outcome) in responses.drain(..) {
+            responder.send(outcome);
+        }
+        Ok(())
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Self;
+
+    async fn applied_state(&mut self) -> Result<(Option<RaftLogId>, StoredMembership), io::Error> {
+        let state = self.view.state();
+        Ok((state.applied, state.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut next = entries.try_next().await?;
+        let mut responses = Vec::new();
+        while next.is_some() {
+            let state = GroupState::clone(&self.view.state());
+            let mut run = ApplyRun::new(self.view.store().as_ref(), self.replica, state);
+            let mut count = 0;
+            while let Some((entry, responder)) = next {
+                let outcome = run.apply(entry)?;
+                if let Some(responder) = responder {
+                    responses.push((responder, outcome));
+                }
+                count += 1;
+                next = entries.try_next().await?;
+                if count >= RUN_ENTRIES_MAX || run.bytes() >= RUN_BYTES_MAX {
+                    break;
+                }
+            }
+            self.finish(run, &mut responses)?;
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
+        self.clone()
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        data: SnapshotData,
+    ) -> Result<(), io::Error> {
+        let SnapshotData::Received(received) = data else {
+            return Err(io::Error::other("only a received snapshot can be installed"));
+        };
+        let old_lineage = self.view.state().lineage;
+        let state = GroupState {
+            lineage: received.lineage.lineage(),
+            applied: meta.last_log_id,
+            membership: meta.last_membership.clone(),
+            ..received.state
+        };
+        let mut batch = Batch::new();
+        batch.put(keys::STATE, keys::state(self.replica), records::encode(&state));
+        self.clock.observe(state.time_ms);
+        self.view.write(batch, state)?;
+        received.lineage.adopt();
+        // The leader hears that the snapshot is here: it must not be lost after that.
+        synced(self.view.store().as_ref()).await?;
+        let mut batch = Batch::new();
+        lineages::delete(&mut batch, old_lineage);
+        self.view.store().write(batch)?;
+        Ok(())
+    }
+
+    /// Always of the state as it is now: so it is never behind what was purged from the log, also after
+    /// a restart.
+    async fn get_current_snapshot(&mut self) -> Result<Option<PartitionSnapshot>, io::Error> {
+        let (state, reader) = self.view.snapshot();
+        Ok(state.applied.is_some().then(|| snapshot::local(state, reader)))
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> Result<PartitionSnapshot, io::Error> {
+        let (state, reader) = self.view.snapshot();
+        Ok(snapshot::local(state, reader))
+    }
+}

@@ -1,0 +1,11 @@
+//! Groups of replicas on several hosts in one process, with a network that tests can cut.
+
+mod apply;
+mod chaos;
+mod harness;
+mod membership;
+mod requests;
+mod restart;
+mod service;
+mod snapshots;
+mod takeover;

@@ -1,0 +1,52 @@
+//! Leaving politely: leaderships go to other nodes before this one stops.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, stream};
+
+use crate::{
+    engine::{host::ReplicaHost, replica::Replica, types::Placement},
+    peer::ConnectionWatch,
+};
+
+/// The longest that all hand-overs together may take.
+const LIMIT: Duration = Duration::from_secs(5);
+/// Hand-overs at the same time.
+const AT_ONCE: usize = 32;
+
+/// Hands every leadership to a voter that can be reached, as far as that works in a few seconds.
+pub async fn hand_over(host: &ReplicaHost, watch: &ConnectionWatch) {
+    let led: Vec<Arc<Replica>> =
+        host.replicas().into_iter().filter(|replica| replica.is_leader()).collect();
+    let all = led.len();
+    let transfers = led.into_iter().enumerate().map(|(turn, replica)| {
+        let heir = heir(&replica, watch, turn);
+        async move {
+            let Some(heir) = heir else { return false };
+            match replica.transfer_leader(heir.replica).await {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::info!(partition = %replica.partition(), %error, "not handed over");
+                    false
+                }
+            }
+        }
+    });
+    let handing_over = stream::iter(transfers)
+        .buffer_unordered(AT_ONCE)
+        .fold(0_usize, |done, success| async move { done + usize::from(success) });
+    match tokio::time::timeout(LIMIT, handing_over).await {
+        Ok(done) => tracing::info!(done, all, "leaderships handed over"),
+        Err(_) => tracing::warn!(all, "not all leaderships could be handed over in time"),
+    }
+}
+
+/// Another voter that can be reached; a different one for each turn, so that one node does not get all.
+fn heir(replica: &Replica, watch: &ConnectionWatch, turn: usize) -> Option<Placement> {
+    let heirs: Vec<Placement> = replica
+        .voters()
+        .into_iter()
+        .filter(|voter| voter.replica != replica.id() && watch.is_reachable(voter.node))
+        .collect();
+    heirs.get(turn.checked_rem(heirs.len())?).copied()
+}

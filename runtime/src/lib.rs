@@ -1,0 +1,22 @@
+//! What every process of a zone stands on.
+//!
+//! - [`seams`]: network, clock and randomness, through which all code of the zone reaches the outside
+//!   world; production implementations live here, simulated ones in `sim-tests`.
+//! - [`store`]: the fourth seam, an ordered key-value store, with its RocksDB and its simulated
+//!   implementation and the contract suite that both pass.
+//! - [`record`]: how every persisted value is framed: version, checksum, payload.
+//! - [`raft`]: the Raft log of one or of many groups over the store seam.
+//! - [`grpc`]: server and client bootstrap: TLS, limits, deadlines, retries, errors with detail.
+//! - [`configuration`]: one TOML file, overridden by the environment, overridden by flags.
+//! - [`telemetry`]: logs, and metrics on `/metrics`.
+//!
+//! **Architecture invariant**: nothing here knows what a partition or a node is, and nothing here
+//! decides anything about them.
+
+pub mod configuration;
+pub mod grpc;
+pub mod raft;
+pub mod record;
+pub mod seams;
+pub mod store;
+pub mod telemetry;

@@ -1,0 +1,271 @@
+//! What must be true of a zone, seen from outside: pure functions of what its services answer.
+
+use std::{collections::BTreeSet, fmt};
+
+use bytes::Bytes;
+use proto::v1::{NodeSummary, PartitionMap, PartitionSummary, ZoneStatus};
+use serde::{Deserialize, Serialize};
+
+/// A guarantee that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Which one, for example `G4`.
+    pub guarantee: String,
+    /// In a sentence.
+    pub sentence: String,
+    /// Evidence, in lines; may be empty.
+    pub details: String,
+}
+
+impl Problem {
+    pub fn new(guarantee: &str, sentence: impl Into<String>) -> Self {
+        Self { guarantee: guarantee.into(), sentence: sentence.into(), details: String::new() }
+    }
+
+    #[must_use]
+    pub fn with_details(mut self, details: impl Into<String>) -> Self {
+        self.details = details.into();
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.guarantee, self.sentence)
+    }
+}
+
+/// A partition as the checks need it: its id, where it starts and where it ends (empty: no bound).
+struct Range<'a> {
+    partition_id: u64,
+    start: &'a Bytes,
+    end: &'a Bytes,
+}
+
+/// G4: the ranges, in the given sequence, cover the key space exactly.
+fn cover(ranges: &[Range<'_>]) -> Result<(), Problem> {
+    let problem = |sentence: String| Err(Problem::new("G4", sentence));
+    let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else {
+        return problem("no partition covers anything".into());
+    };
+    if !first.start.is_empty() {
+        return problem(format!("keys below {:?} belong to no partition", first.start));
+    }
+    if !last.end.is_empty() {
+        return problem(format!("keys from {:?} on belong to no partition", last.end));
+    }
+    for pair in ranges.windows(2) {
+        let [left, right] = pair else { continue };
+        if left.end != right.start || left.end.is_empty() {
+            return problem(format!(
+                "partition {} ends at {:?}, but the next one, {}, starts at {:?}",
+                left.partition_id, left.end, right.partition_id, right.start
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// G4 on the partition map that a member gives to clients.
+///
+/// # Errors
+/// If a key belongs to no partition or to two, or a partition is placed on one node twice.
+pub fn check_partition_map(map: &PartitionMap) -> Result<(), Problem> {
+    let empty = Bytes::new();
+    let ranges: Vec<Range<'_>> = map
+        .partitions
+        .iter()
+        .map(|route| Range {
+            partition_id: route.partition_id,
+            start: route.range.as_ref().map_or(&empty, |range| &range.start),
+            end: route.range.as_ref().map_or(&empty, |range| &range.end),
+        })
+        .collect();
+    cover(&ranges)?;
+    for route in &map.partitions {
+        let nodes: BTreeSet<u64> = route.replicas.iter().map(|replica| replica.node_id).collect();
+        if nodes.len() != route.replicas.len() {
+            return Err(Problem::new(
+                "G4",
+                format!("partition {} has two replicas on one node", route.partition_id),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// G4 on the partitions as the control plane's leader lists them, in key order: full cover, and each
+/// partition with `replication_factor` replicas on distinct nodes, on distinct fault domains.
+///
+/// # Errors
+/// If it is not so.
+pub fn check_partitions(
+    partitions: &[PartitionSummary],
+    nodes: &[NodeSummary],
+    replication_factor: usize,
+) -> Result<(), Problem> {
+    let empty = Bytes::new();
+    let ranges: Vec<Range<'_>> = partitions
+        .iter()
+        .map(|partition| Range {
+            partition_id: partition.id,
+            start: partition.range.as_ref().map_or(&empty, |range| &range.start),
+            end: partition.range.as_ref().map_or(&empty, |range| &range.end),
+        })
+        .collect();
+    cover(&ranges)?;
+    for partition in partitions {
+        let on: BTreeSet<u64> = partition.replicas.iter().map(|replica| replica.node_id).collect();
+        let domains: BTreeSet<&str> = nodes
+            .iter()
+            .filter(|node| on.contains(&node.id))
+            .map(|node| node.fault_domain.as_str())
+            .collect();
+        if partition.replicas.len() != replication_factor
+            || on.len() != replication_factor
+            || domains.len() != replication_factor
+        {
+            return Err(Problem::new(
+                "G4",
+                format!(
+                    "partition {} has {} replicas on nodes {on:?} in fault domains {domains:?}, \
+                     not {replication_factor} on as many nodes and domains",
+                    partition.id,
+                    partition.replicas.len()
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether every partition of the zone has a leader.
+///
+/// # Errors
+/// With what is missing, in words.
+pub fn is_available(status: &ZoneStatus, partitions: u32) -> Result<(), String> {
+    if !status.from_leader {
+        return Err("a leader of the control plane".into());
+    }
+    let counts = status.partitions.unwrap_or_default();
+    if counts.total != partitions || counts.available != partitions {
+        return Err(format!(
+            "{partitions} partitions to be available (there are {}, of which {} are)",
+            counts.total, counts.available
+        ));
+    }
+    Ok(())
+}
+
+/// Whether the zone is as it should be, and at rest.
+///
+/// # Errors
+/// With what is missing, in words.
+pub fn is_settled(status: &ZoneStatus, partitions: u32) -> Result<(), String> {
+    is_available(status, partitions)?;
+    let counts = status.partitions.unwrap_or_default();
+    if counts.under_replicated > 0 || counts.unavailable > 0 {
+        return Err(format!(
+            "{} partitions to be replicated fully, and {} to be available",
+            counts.under_replicated, counts.unavailable
+        ));
+    }
+    if status.operations_running > 0 {
+        return Err(format!("{} operations to end", status.operations_running));
+    }
+    let leaders = status.nodes.iter().map(|node| node.leaders);
+    let (fewest, most) = (leaders.clone().min().unwrap_or(0), leaders.max().unwrap_or(0));
+    if most - fewest > 1 {
+        return Err(format!("leaders to be even (one node has {most}, another one {fewest})"));
+    }
+    if !status.healthy {
+        return Err(format!("the zone to call itself healthy: {}", status.problems.join("; ")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::v1::{KeyRange, PartitionCounts, ReplicaPlacement};
+
+    fn partition(
+        id: u64,
+        start: &'static str,
+        end: &'static str,
+        nodes: &[u64],
+    ) -> PartitionSummary {
+        PartitionSummary {
+            id,
+            range: Some(KeyRange { start: start.into(), end: end.into() }),
+            replicas: nodes
+                .iter()
+                .map(|node| ReplicaPlacement { replica_id: id * 100 + node, node_id: *node })
+                .collect(),
+            ..PartitionSummary::default()
+        }
+    }
+
+    fn nodes() -> Vec<NodeSummary> {
+        [(1, "a"), (2, "b"), (3, "b")]
+            .map(|(id, domain)| NodeSummary {
+                id,
+                fault_domain: domain.into(),
+                ..NodeSummary::default()
+            })
+            .into()
+    }
+
+    #[test]
+    fn exact_cover_passes() {
+        check_partitions(&[partition(1, "", "", &[1, 2])], &nodes(), 2).unwrap();
+        let two = [partition(1, "", "m", &[1, 2]), partition(2, "m", "", &[1, 3])];
+        check_partitions(&two, &nodes(), 2).unwrap();
+    }
+
+    #[test]
+    fn gaps_overlaps_and_bad_placements_are_found() {
+        let cases = [
+            vec![],
+            vec![partition(1, "a", "", &[1, 2])],
+            vec![partition(1, "", "z", &[1, 2])],
+            vec![partition(1, "", "m", &[1, 2]), partition(2, "n", "", &[1, 2])],
+            vec![partition(1, "", "m", &[1, 2]), partition(2, "k", "", &[1, 2])],
+            vec![partition(1, "", "", &[1, 2]), partition(2, "", "", &[1, 2])],
+            vec![partition(1, "", "", &[1, 1])],
+            vec![partition(1, "", "", &[1])],
+            vec![partition(1, "", "", &[2, 3])],
+        ];
+        for partitions in cases {
+            let problem = check_partitions(&partitions, &nodes(), 2).unwrap_err();
+            assert_eq!(problem.guarantee, "G4", "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_zone_is_settled_only_if_nothing_is_left_to_do() {
+        let settled = ZoneStatus {
+            healthy: true,
+            from_leader: true,
+            partitions: Some(PartitionCounts {
+                total: 4,
+                available: 4,
+                ..PartitionCounts::default()
+            }),
+            ..ZoneStatus::default()
+        };
+        is_settled(&settled, 4).unwrap();
+        is_settled(&settled, 5).unwrap_err();
+        is_settled(&ZoneStatus { healthy: false, ..settled.clone() }, 4).unwrap_err();
+        is_settled(&ZoneStatus { from_leader: false, ..settled.clone() }, 4).unwrap_err();
+        is_settled(&ZoneStatus { operations_running: 1, ..settled.clone() }, 4).unwrap_err();
+        let leading = |leaders| NodeSummary { leaders, ..NodeSummary::default() };
+        let even = ZoneStatus { nodes: vec![leading(1), leading(2)], ..settled.clone() };
+        is_settled(&even, 4).unwrap();
+        let uneven = ZoneStatus { nodes: vec![leading(1), leading(3)], ..settled.clone() };
+        is_settled(&uneven, 4).unwrap_err();
+        let counts =
+            PartitionCounts { total: 4, available: 4, under_replicated: 1, unavailable: 0 };
+        is_settled(&ZoneStatus { partitions: Some(counts), ..settled }, 4).unwrap_err();
+    }
+}

@@ -1,0 +1,268 @@
+//! The operator: makes the zone, waits for it, and looks at it after the faults; the verifier: reads
+//! everything once more.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use proto::v1::{
+    GetPartitionMapRequest, GetZoneStatusRequest, InitRequest, ListPartitionsRequest,
+    PartitionSummary, ZoneStatus, admin_service_client::AdminServiceClient,
+    routing_service_client::RoutingServiceClient,
+};
+use runtime::{
+    grpc::{ChannelOptions, Channels, MESSAGE_BYTES_MAX},
+    seams::{Environment, Moment},
+};
+use tonic::{Code, Request, Response, Status};
+
+use crate::{
+    board::{Board, Phase},
+    checks::{self, Problem},
+    history::{Call, Outcome},
+    workload::{RecordingClient, value_of},
+};
+
+/// How long the operator waits for an answer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long for the zone to be made, which members have to agree on.
+const INIT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long between two looks at the zone.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long nothing may have moved before the zone counts as at rest.
+const REST: Duration = Duration::from_secs(3);
+
+/// Where a partition is: what must not change in a zone at rest.
+#[derive(Debug, PartialEq, Eq)]
+struct Placement {
+    partition_id: u64,
+    leader_node_id: u64,
+    replicas: Vec<(u64, u64)>,
+}
+
+impl From<PartitionSummary> for Placement {
+    fn from(partition: PartitionSummary) -> Self {
+        let replicas = partition.replicas.iter();
+        Self {
+            partition_id: partition.id,
+            leader_node_id: partition.leader_node_id,
+            replicas: replicas.map(|replica| (replica.replica_id, replica.node_id)).collect(),
+        }
+    }
+}
+
+/// An operator with a line to every member.
+pub struct Operator {
+    environment: Environment,
+    channels: Channels,
+    members: Vec<String>,
+    board: Board,
+}
+
+impl Operator {
+    /// # Errors
+    /// If no channels can be made.
+    pub fn new(
+        environment: Environment,
+        members: Vec<String>,
+        board: Board,
+    ) -> anyhow::Result<Self> {
+        let channels = Channels::new(&environment, ChannelOptions::default())?;
+        Ok(Self { environment, channels, members, board })
+    }
+
+    fn admin(&self, member: &str) -> AdminServiceClient<tonic::transport::Channel> {
+        AdminServiceClient::new(self.channels.get(member))
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    async fn in_time<T>(
+        &self,
+        limit: Duration,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, Status> {
+        match self.environment.timeout(limit, call).await {
+            Some(answer) => answer.map(Response::into_inner),
+            None => Err(Status::deadline_exceeded("no answer in time")),
+        }
+    }
+
+    /// Makes the zone, looks until all of its partitions are available, and after the faults until it
+    /// has settled; then checks what must be true of it.
+    ///
+    /// # Errors
+    /// If `Init` is refused for good.
+    pub async fn run(self, init: InitRequest, partitions: u32) -> anyhow::Result<()> {
+        let replication_factor = usize::try_from(init.replication_factor)?;
+        self.init(&init).await?;
+        loop {
+            match self.leaders_status().await.and_then(|it| checks::is_available(&it, partitions)) {
+                Ok(()) => break,
+                Err(missing) => self.board.wait_for(missing),
+            }
+            self.environment.sleep(LOOK_INTERVAL).await;
+        }
+        self.board.set_available();
+
+        self.board.reached(Phase::Settling).await;
+        self.board.wait_for("the operator to look");
+        self.wait_until_at_rest(partitions, replication_factor).await;
+        self.board.set_settled();
+        Ok(())
+    }
+
+    /// Looks until the zone is as it should be and nothing has moved for [`REST`].
+    async fn wait_until_at_rest(&self, partitions: u32, replication_factor: usize) {
+        let mut at_rest: Option<(Moment, Vec<Placement>)> = None;
+        loop {
+            let now = self.environment.now();
+            match self.look(partitions, replication_factor).await {
+                Ok(placements) => match &at_rest {
+                    Some((since, before)) if *before == placements => {
+                        if now.since(*since) >= REST {
+                            return;
+                        }
+                    }
+                    _ => {
+                        self.board.wait_for("nothing to move any more");
+                        at_rest = Some((now, placements));
+                    }
+                },
+                Err(missing) => {
+                    self.board.wait_for(missing);
+                    at_rest = None;
+                }
+            }
+            self.environment.sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// Where everything is, if the zone is as it should be.
+    async fn look(
+        &self,
+        partitions: u32,
+        replication_factor: usize,
+    ) -> Result<Vec<Placement>, String> {
+        let status = self.leaders_status().await?;
+        checks::is_settled(&status, partitions)?;
+        let partitions = self.list_partitions().await?;
+        self.report(checks::check_partitions(&partitions, &status.nodes, replication_factor));
+        self.check_maps().await?;
+        Ok(partitions.into_iter().map(Placement::from).collect())
+    }
+
+    async fn init(&self, init: &InitRequest) -> anyhow::Result<()> {
+        loop {
+            let mut admin = self.admin(&self.members[0]);
+            let call = admin.init(Request::new(init.clone()));
+            match self.in_time(INIT_TIMEOUT, call).await {
+                Ok(made) => {
+                    tracing::info!(zone = made.zone_id, partitions = made.partitions, "zone made");
+                    return Ok(());
+                }
+                Err(status) => match status.code() {
+                    Code::AlreadyExists => return Ok(()),
+                    Code::InvalidArgument | Code::FailedPrecondition | Code::Unimplemented => {
+                        anyhow::bail!("Init was refused: {status}");
+                    }
+                    _ => {
+                        self.board.wait_for(format!("Init to succeed: {}", status.message()));
+                        self.environment.sleep(LOOK_INTERVAL).await;
+                    }
+                },
+            }
+        }
+    }
+
+    /// The status as the leader sees it.
+    async fn leaders_status(&self) -> Result<ZoneStatus, String> {
+        for member in &self.members {
+            let mut admin = self.admin(member);
+            let call = admin.get_zone_status(Request::new(GetZoneStatusRequest {}));
+            if let Ok(status) = self.in_time(CALL_TIMEOUT, call).await
+                && status.from_leader
+            {
+                return Ok(status);
+            }
+        }
+        Err("a member that answers as leader".into())
+    }
+
+    /// G4 in the map that every member gives to clients.
+    async fn check_maps(&self) -> Result<(), String> {
+        for member in &self.members {
+            let mut routing = RoutingServiceClient::new(self.channels.get(member))
+                .max_decoding_message_size(MESSAGE_BYTES_MAX);
+            let call = routing.get_partition_map(Request::new(GetPartitionMapRequest {}));
+            let map = self.in_time(CALL_TIMEOUT, call).await.map_err(|status| {
+                format!("{member} to give the partition map ({})", status.message())
+            })?;
+            self.report(checks::check_partition_map(&map));
+        }
+        Ok(())
+    }
+
+    fn report(&self, checked: Result<(), Problem>) {
+        if let Err(problem) = checked {
+            self.board.report(problem);
+        }
+    }
+
+    async fn list_partitions(&self) -> Result<Vec<PartitionSummary>, String> {
+        let mut last = String::new();
+        for member in &self.members {
+            let mut admin = self.admin(member);
+            let request =
+                ListPartitionsRequest { limit: 10_000, ..ListPartitionsRequest::default() };
+            match self.in_time(CALL_TIMEOUT, admin.list_partitions(Request::new(request))).await {
+                Ok(answer) => return Ok(answer.partitions),
+                Err(status) => status.message().clone_into(&mut last),
+            }
+        }
+        Err(format!("a member to list the partitions ({last})"))
+    }
+}
+
+/// Reads every key, and lists them, when the zone has settled: what was acknowledged has to be there.
+/// The reads go into the history, whose check decides whether they are right.
+pub async fn verify(client: RecordingClient, keys: Vec<Bytes>, board: Board) {
+    let mut read = BTreeMap::new();
+    for key in &keys {
+        board.wait_for(format!("{} to be read", String::from_utf8_lossy(key)));
+        match client.perform(key, Call::Get).await {
+            Outcome::Found { value, version } => {
+                read.insert(key.clone(), (value, version));
+            }
+            Outcome::Missing => {}
+            outcome => board.report(
+                Problem::new("G9", "a key of a settled zone cannot be read")
+                    .with_details(format!("{}: {outcome}", String::from_utf8_lossy(key))),
+            ),
+        }
+    }
+    board.wait_for("the keys to be listed");
+    match client.list_all().await {
+        Ok(items) => {
+            let count = items.len();
+            let listed: BTreeMap<_, _> = items
+                .into_iter()
+                .map(|item| (item.key, (value_of(&item.value), item.version.0)))
+                .collect();
+            if listed.len() != count {
+                board.report(Problem::new("G3", "List doubles a key of a zone at rest"));
+            } else if listed != read {
+                board.report(
+                    Problem::new("G3", "List and Get disagree about a zone at rest")
+                        .with_details(format!("listed: {listed:?}\nread:   {read:?}")),
+                );
+            }
+        }
+        Err(error) => board.report(
+            Problem::new("G9", "the keys of a settled zone cannot be listed")
+                .with_details(error.to_string()),
+        ),
+    }
+    board.set_verified();
+}

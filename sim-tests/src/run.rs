@@ -1,0 +1,169 @@
+//! One run: a zone is built, works while things go wrong, has to settle, and is checked.
+
+use std::time::Duration;
+
+use crate::{
+    board::{Board, Phase},
+    checks::Problem,
+    faults::{Schedule, TimedFault},
+    history::{Operation, Outcome},
+    linearizability::{self, Verdict as Linearizability},
+    report::{HARNESS, Report, Verdict},
+    seed::Seed,
+    trace::Trace,
+    world::{World, WorldOptions},
+    zone::{self, Zone, ZoneOptions},
+};
+
+/// What a run is made of, besides its seed.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    pub world: WorldOptions,
+    pub zone: ZoneOptions,
+    /// How long things go wrong.
+    pub faults_for: Duration,
+    /// How long the zone may take until every partition is available for the first time.
+    pub building_max: Duration,
+    /// How long it may take to be as it should be again, once nothing goes wrong any more.
+    pub settling_max: Duration,
+    /// How long reading everything once more may take.
+    pub verifying_max: Duration,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self {
+            world: WorldOptions::default(),
+            zone: ZoneOptions::default(),
+            faults_for: Duration::from_secs(20),
+            building_max: Duration::from_secs(20),
+            settling_max: Duration::from_secs(40),
+            verifying_max: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Carries out the run that follows from `seed`. What it finds is in the report; the same seed and
+/// options give the same report.
+pub fn run(seed: Seed, options: &RunOptions, trace: &Trace) -> Report {
+    let mut world = World::new(seed, &options.world, trace.clone());
+    let zone = zone::build(&mut world, seed, &options.zone);
+    let mut run = Run { world, zone, options, schedule: Schedule::default(), faults: 0 };
+    let problem = run.carry_out(seed).err();
+    let operations = run.zone.recorder.operations();
+    let verdict = match problem {
+        Some(problem) => Verdict::Violated(problem),
+        None => judge(&operations),
+    };
+    let count = |wanted: fn(&Outcome) -> bool| {
+        operations.iter().filter(|operation| wanted(&operation.outcome)).count()
+    };
+    let (trace_hash, trace_lines) = trace.digest();
+    Report {
+        seed: seed.0,
+        verdict,
+        trace_hash: format!("{trace_hash:016x}"),
+        trace_lines,
+        simulated_ms: u64::try_from(run.world.now().as_millis()).unwrap_or(u64::MAX),
+        operations: operations.len(),
+        unknown: count(|outcome| matches!(outcome, Outcome::Unknown)),
+        refused: count(|outcome| matches!(outcome, Outcome::Refused { .. })),
+        faults: run.schedule.faults[..run.faults].iter().map(TimedFault::to_string).collect(),
+        recent: trace.recent(),
+    }
+}
+
+/// The checks that need the whole history.
+fn judge(operations: &[Operation]) -> Verdict {
+    match linearizability::check(operations) {
+        Linearizability::Linearizable => Verdict::Passed,
+        Linearizability::NotLinearizable(counterexample) => Verdict::Violated(
+            Problem::new("G3", "a key's history has no linearization")
+                .with_details(counterexample.to_string()),
+        ),
+        Linearizability::Undecided { key } => {
+            Verdict::Undecided { key: String::from_utf8_lossy(&key).into_owned() }
+        }
+    }
+}
+
+struct Run<'a> {
+    world: World,
+    zone: Zone,
+    options: &'a RunOptions,
+    schedule: Schedule,
+    /// How many of the schedule's faults were applied.
+    faults: usize,
+}
+
+impl Run<'_> {
+    fn carry_out(&mut self, seed: Seed) -> Result<(), Problem> {
+        self.until("G9", self.options.building_max, Board::is_available)?;
+
+        let start = self.world.now();
+        let end = start + self.options.faults_for;
+        self.schedule = Schedule::generate(seed, &self.zone.cast, start..end);
+        self.zone.board.enter(Phase::Faults);
+        while self.world.now() < end {
+            self.apply_due_faults();
+            self.step()?;
+        }
+        self.apply_due_faults();
+
+        self.world.heal_everything();
+        self.zone.board.enter(Phase::Settling);
+        self.until("G9", self.options.settling_max, |board| {
+            board.is_settled() && board.clients_working() == 0
+        })?;
+
+        self.zone.board.enter(Phase::Verifying);
+        self.until("G9", self.options.verifying_max, Board::is_verified)
+    }
+
+    fn apply_due_faults(&mut self) {
+        while let Some(due) =
+            self.schedule.faults.get(self.faults).filter(|fault| fault.at <= self.world.now())
+        {
+            due.fault.apply(&mut self.world);
+            self.faults += 1;
+        }
+    }
+
+    /// Steps until something is so, which it has to become within a time.
+    fn until(
+        &mut self,
+        guarantee: &str,
+        limit: Duration,
+        reached: impl Fn(&Board) -> bool,
+    ) -> Result<(), Problem> {
+        let phase = self.zone.board.phase();
+        let deadline = self.world.now() + limit;
+        while !reached(&self.zone.board) {
+            if self.world.now() > deadline {
+                let waiting_for = self.zone.board.waiting_for();
+                let working = self.zone.board.clients_working();
+                return Err(Problem::new(
+                    guarantee,
+                    format!("after {limit:?} of phase {phase:?} still waiting for {waiting_for}"),
+                )
+                .with_details(format!("clients that have not ended their work: {working}")));
+            }
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<(), Problem> {
+        self.world
+            .step()
+            .map_err(|error| Problem::new(HARNESS, format!("a driver failed: {error:#}")))?;
+        if let Some(ending) = self.world.take_endings().into_iter().next() {
+            let how = ending.error.unwrap_or_else(|| "it said nothing was wrong".into());
+            return Err(Problem::new(
+                "G2",
+                format!("{} stopped by itself at {:?}: {how}", ending.process, ending.at),
+            ));
+        }
+        self.zone.board.first_problem().map_or(Ok(()), Err)
+    }
+}

@@ -1,0 +1,224 @@
+//! A whole zone in a world: members of the control plane and index nodes, running the production code
+//! unchanged over simulated seams, and the programs that use the zone.
+
+use std::{path::PathBuf, time::Duration};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use proto::v1::InitRequest;
+use runtime::store::simulated::SimulatedDisk;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    board::{Board, Phase},
+    faults::Cast,
+    history::Recorder,
+    operator::{Operator, verify},
+    sabotage::Sabotage,
+    seed::Seed,
+    workload::{self, RecordingClient, WorkloadOptions},
+    world::{Boot, World, program},
+};
+
+/// The size of a zone, and how its parts are configured.
+#[derive(Clone, Debug)]
+pub struct ZoneOptions {
+    /// 1, 3 or 5.
+    pub members: u32,
+    pub index_nodes: u32,
+    pub partitions: u32,
+    pub replication_factor: u32,
+    /// How long a node's loss lasts before its replicas are made again elsewhere.
+    pub replace_after: Duration,
+    pub workload: WorkloadOptions,
+    /// What is wrong with the zone on purpose.
+    pub sabotage: Option<Sabotage>,
+}
+
+impl Default for ZoneOptions {
+    fn default() -> Self {
+        Self {
+            members: 3,
+            index_nodes: 3,
+            partitions: 4,
+            replication_factor: 3,
+            replace_after: Duration::from_secs(300),
+            workload: WorkloadOptions::default(),
+            sabotage: None,
+        }
+    }
+}
+
+const MEMBER_PORT: u16 = 7400;
+const INDEX_NODE_PORT: u16 = 7500;
+
+/// Partition groups' timers against production's: a run is seconds long, and has to see them fire.
+const GROUP_TIMERS_DIVISOR: u64 = 10;
+
+/// A run writes hundreds of entries into each group, and has to see snapshots.
+const ENTRIES_PER_SNAPSHOT: u64 = 60;
+const ENTRIES_KEPT: u64 = 20;
+
+/// A zone that was put into a world.
+pub struct Zone {
+    pub cast: Cast,
+    pub board: Board,
+    pub recorder: Recorder,
+}
+
+fn member_name(number: u32) -> String {
+    format!("member-{number}")
+}
+
+fn index_node_name(number: u32) -> String {
+    format!("node-{number}")
+}
+
+/// Adds the processes and the programs of a zone to a world. They start with the next step.
+pub fn build(world: &mut World, seed: Seed, options: &ZoneOptions) -> Zone {
+    let board = Board::default();
+    let recorder = Recorder::new();
+    let members: Vec<String> = (1..=options.members).map(member_name).collect();
+    let index_nodes: Vec<String> = (1..=options.index_nodes).map(index_node_name).collect();
+    let endpoints: Vec<String> =
+        members.iter().map(|member| format!("{member}:{MEMBER_PORT}")).collect();
+    for member in &members {
+        add_member(world, member, options.sabotage);
+    }
+    for (number, index_node) in index_nodes.iter().enumerate() {
+        add_index_node(world, index_node, number, &endpoints, options.sabotage);
+    }
+    add_operator(world, &endpoints, options, &board);
+    let mut drivers = vec![OPERATOR.to_owned()];
+    for number in 0..options.workload.clients {
+        drivers.push(add_client(world, seed, number, &endpoints, options, &recorder, &board));
+    }
+    add_verifier(world, &endpoints, options, &recorder, &board);
+    Zone { cast: Cast { members, index_nodes, drivers }, board, recorder }
+}
+
+const OPERATOR: &str = "operator";
+const VERIFIER: &str = "verifier";
+
+fn add_member(world: &mut World, name: &str, sabotage: Option<Sabotage>) {
+    let run = move |boot: Boot| async move {
+        let configuration = control_plane::configuration::Configuration {
+            data_directory: PathBuf::from("simulated"),
+            listen_address: format!("{}:{MEMBER_PORT}", boot.name),
+            ..Default::default()
+        };
+        let store = boot.disk.open(&control_plane::families(), &boot.environment);
+        let store = match sabotage {
+            Some(sabotage) => sabotage.store(store),
+            None => store,
+        };
+        let shutdown = CancellationToken::new();
+        Ok(control_plane::run(boot.environment, store, configuration, shutdown).await?)
+    };
+    world.add_process(name, SimulatedDisk::new(), program(run));
+}
+
+fn add_index_node(
+    world: &mut World,
+    name: &str,
+    number: usize,
+    endpoints: &[String],
+    sabotage: Option<Sabotage>,
+) {
+    let endpoints = endpoints.to_vec();
+    let run = move |boot: Boot| {
+        let endpoints = endpoints.clone();
+        async move {
+            let usual = index_node::configuration::RaftSettings::default();
+            let configuration = index_node::configuration::Configuration {
+                data_directory: PathBuf::from("simulated"),
+                name: boot.name.clone(),
+                fault_domain: format!("rack-{}", number + 1),
+                listen_address: format!("{}:{INDEX_NODE_PORT}", boot.name),
+                control_plane_endpoints: endpoints,
+                cores: 2,
+                raft: index_node::configuration::RaftSettings {
+                    heartbeat_interval_ms: usual.heartbeat_interval_ms / GROUP_TIMERS_DIVISOR,
+                    election_timeout_min_ms: usual.election_timeout_min_ms / GROUP_TIMERS_DIVISOR,
+                    election_timeout_max_ms: usual.election_timeout_max_ms / GROUP_TIMERS_DIVISOR,
+                    entries_per_snapshot: ENTRIES_PER_SNAPSHOT,
+                    entries_kept: ENTRIES_KEPT,
+                },
+                ..Default::default()
+            };
+            let store = boot.disk.open(&index_node::families(), &boot.environment);
+            let store = match sabotage {
+                Some(sabotage) => sabotage.store(store),
+                None => store,
+            };
+            let shutdown = CancellationToken::new();
+            Ok(index_node::run(boot.environment, store, configuration, shutdown).await?)
+        }
+    };
+    world.add_process(name, SimulatedDisk::new(), program(run));
+}
+
+fn add_operator(world: &mut World, endpoints: &[String], options: &ZoneOptions, board: &Board) {
+    let keys = workload::keys(options.workload.keys);
+    let init = InitRequest {
+        member_addresses: endpoints.to_vec(),
+        split_keys: split_keys(&keys, options.partitions),
+        replication_factor: options.replication_factor,
+        replace_after_ms: u64::try_from(options.replace_after.as_millis()).unwrap_or(u64::MAX),
+    };
+    let (partitions, endpoints, board) = (options.partitions, endpoints.to_vec(), board.clone());
+    world.add_driver(OPERATOR, move |environment| {
+        async move { Operator::new(environment, endpoints, board)?.run(init, partitions).await }
+            .boxed_local()
+    });
+}
+
+/// Cuts that leave about as many keys in each partition.
+fn split_keys(keys: &[Bytes], partitions: u32) -> Vec<Bytes> {
+    let partitions = usize::try_from(partitions).expect("a number of partitions fits");
+    (1..partitions).map(|number| keys[number * keys.len() / partitions].clone()).collect()
+}
+
+fn add_client(
+    world: &mut World,
+    seed: Seed,
+    number: u32,
+    endpoints: &[String],
+    options: &ZoneOptions,
+    recorder: &Recorder,
+    board: &Board,
+) -> String {
+    let name = format!("client-{}", number + 1);
+    let workload = options.workload.clone();
+    let (endpoints, recorder, board) = (endpoints.to_vec(), recorder.clone(), board.clone());
+    world.add_driver(&name, move |environment| {
+        let options = client::Options::default();
+        workload::work(number, seed, workload, environment, endpoints, options, recorder, board)
+            .boxed_local()
+    });
+    name
+}
+
+fn add_verifier(
+    world: &mut World,
+    endpoints: &[String],
+    options: &ZoneOptions,
+    recorder: &Recorder,
+    board: &Board,
+) {
+    let number = options.workload.clients;
+    let keys = workload::keys(options.workload.keys);
+    let (endpoints, recorder, board) = (endpoints.to_vec(), recorder.clone(), board.clone());
+    world.add_driver(VERIFIER, move |environment| {
+        async move {
+            board.reached(Phase::Verifying).await;
+            let options = client::Options::default();
+            let client =
+                RecordingClient::connect(number, &environment, &endpoints, options, recorder)
+                    .await?;
+            verify(client, keys, board).await;
+            Ok(())
+        }
+        .boxed_local()
+    });
+}

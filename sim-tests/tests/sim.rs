@@ -1,0 +1,115 @@
+//! Whole zones, each simulated by a child process of the binary `sim`.
+
+use std::process::{Command, Output};
+
+use sim_tests::report::{Report, Verdict};
+
+fn sim(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sim")).args(arguments).output().expect("sim can be started")
+}
+
+fn report(output: &Output) -> Report {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        panic!(
+            "no report ({error}): {}\n{}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        )
+    })
+}
+
+fn passes(seed: &str) {
+    let output = sim(&["run", "--format", "json", "--seed", seed]);
+    let report = report(&output);
+    assert_eq!(report.verdict, Verdict::Passed, "{report}");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(report.operations > 300, "hardly anything happened: {}", report.summary());
+    assert!(!report.faults.is_empty(), "nothing went wrong: {}", report.summary());
+}
+
+#[test]
+fn seed_1_passes() {
+    passes("1");
+}
+
+#[test]
+fn seed_2_passes() {
+    passes("2");
+}
+
+#[test]
+fn seed_3_passes() {
+    passes("3");
+}
+
+#[test]
+fn seed_4_passes() {
+    passes("4");
+}
+
+#[test]
+fn seed_5_passes() {
+    passes("5");
+}
+
+#[test]
+fn seed_6_passes() {
+    passes("6");
+}
+
+/// The whole output of a run, the trace's hash in it, is the same in another process, in another
+/// directory and with other variables in the environment.
+#[test]
+fn the_same_seed_is_the_same_run() {
+    let arguments = ["run", "--format", "json", "--seed", "7", "--faults-seconds", "8"];
+    let first = sim(&arguments);
+    let second = Command::new(env!("CARGO_BIN_EXE_sim"))
+        .args(arguments)
+        .current_dir(std::env::temp_dir())
+        .env("ISOTHERM_LOG", "trace")
+        .env("SOMETHING_ELSE", "entirely")
+        .output()
+        .expect("sim can be started");
+    let (first, second) = (report(&first), report(&second));
+    println!("trace hash of seed {}: {}", first.seed, first.trace_hash);
+    assert!(first.trace_lines > 10_000, "{}", first.summary());
+    assert_eq!(first, second);
+    let other = report(&sim(&["run", "--format", "json", "--seed", "8", "--faults-seconds", "8"]));
+    assert_ne!(first.trace_hash, other.trace_hash);
+}
+
+#[test]
+fn a_forgotten_sync_is_found_and_can_be_reproduced() {
+    let sabotage = ["--sabotage", "acknowledge-before-sync"];
+    let found = (1..=10_u64).find_map(|seed| {
+        let seed = seed.to_string();
+        let output = sim(&[&["run", "--seed", &seed][..], &sabotage[..]].concat());
+        (output.status.code() == Some(1)).then_some((seed, output))
+    });
+    let (seed, output) = found.expect("one of ten seeds finds a store that forgets to sync");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    for part in [
+        format!("seed {seed}: FAILED"),
+        "violated: ".to_owned(),
+        "the last events:".to_owned(),
+        format!("sim -- run --seed {seed} --trace --sabotage acknowledge-before-sync"),
+    ] {
+        assert!(text.contains(&part), "{part:?} is missing in:\n{text}");
+    }
+}
+
+#[test]
+fn a_command_line_that_makes_no_sense_is_refused() {
+    for arguments in [
+        &["run"][..],
+        &["run", "--seed", "minus"],
+        &["sweep", "--seeds", "9..3"],
+        &["sweep", "--seeds", "0..1", "--jobs", "0"],
+        &["run", "--seed", "1", "--sabotage", "nonsense"],
+    ] {
+        let output = sim(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(!output.stderr.is_empty());
+    }
+}
