@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 SEEDS ?= 100
 
-.PHONY: help run test build lint fmt setup sim
+.PHONY: help run test build lint fmt setup sim trials
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ fmt: ## Format the code
 
 sim: build ## Simulate whole zones: make sim SEEDS=1000
 	target/debug/sim sweep --seeds 0..$(SEEDS)
+
+trials: build ## Faults on real processes under load, many times over, with figures (about 8 minutes)
+	$(CARGO) run -p zonectl --example trials -- $(ARGS)
 
 setup: ## Install what the build needs and the machine lacks (libclang, a C++ compiler)
 	@./setup.sh

@@ -80,7 +80,7 @@ impl Default for Configuration {
             advertised_address: None,
             metrics_address: None,
             tls: None,
-            log_filter: "info,openraft=warn".into(),
+            log_filter: "info,openraft=error".into(),
             raft: RaftOptions::default(),
             liveness: LivenessTimers::default(),
             takeover: TakeoverTimers::default(),

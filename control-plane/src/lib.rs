@@ -134,8 +134,11 @@ async fn serve(
     listener: Box<dyn Listener>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let options =
-        ServerOptions { tls: member.configuration().tls.clone(), ..ServerOptions::default() };
+    let options = ServerOptions {
+        tls: member.configuration().tls.clone(),
+        service_names: services::NAMES.to_vec(),
+        ..ServerOptions::default()
+    };
     let stop_serving = CancellationToken::new();
     let routes = services::routes(member);
     let stopped = stop_serving.clone();

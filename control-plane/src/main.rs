@@ -52,7 +52,7 @@ struct Flags {
     #[arg(long, value_name = "HOST:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     metrics_address: Option<String>,
-    /// Which log lines to write [default: info,openraft=warn]
+    /// Which log lines to write [default: info,openraft=error]
     #[arg(long, value_name = "FILTER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     log_filter: Option<String>,

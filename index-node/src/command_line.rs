@@ -71,7 +71,7 @@ pub struct Flags {
     #[arg(long, value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     snapshot_bytes_per_second_max: Option<u64>,
-    /// What to log, for example info,openraft=warn.
+    /// What to log, for example info,openraft=error.
     #[arg(long, value_name = "FILTER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     log_filter: Option<String>,

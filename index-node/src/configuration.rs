@@ -43,7 +43,7 @@ pub struct Configuration {
     pub peers: PeerTimers,
     /// Bytes per second that one snapshot may take; 0: as fast as it goes.
     pub snapshot_bytes_per_second_max: u64,
-    /// For example `info,openraft=warn`. The variable `ISOTHERM_LOG` overrides it.
+    /// For example `info,openraft=error`. The variable `ISOTHERM_LOG` overrides it.
     pub log_filter: String,
 }
 
@@ -95,7 +95,7 @@ impl Default for Configuration {
             raft: RaftSettings::default(),
             peers: PeerTimers::default(),
             snapshot_bytes_per_second_max: 0,
-            log_filter: "info,openraft=warn".into(),
+            log_filter: "info,openraft=error".into(),
         }
     }
 }

@@ -6,7 +6,10 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use proto::v1::{index_service_server::IndexServiceServer, peer_service_server::PeerServiceServer};
+use proto::v1::{
+    index_service_server::{self, IndexServiceServer},
+    peer_service_server::{self, PeerServiceServer},
+};
 use runtime::{
     grpc::{self, ChannelOptions, Channels, MESSAGE_BYTES_MAX, ServerOptions, TlsError},
     seams::{Environment, Listener},
@@ -343,8 +346,14 @@ impl Node {
         let peers = PeerServiceServer::new(peers)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        let options =
-            ServerOptions { tls: start.configuration.tls.clone(), ..ServerOptions::default() };
+        let options = ServerOptions {
+            tls: start.configuration.tls.clone(),
+            service_names: vec![
+                index_service_server::SERVICE_NAME,
+                peer_service_server::SERVICE_NAME,
+            ],
+            ..ServerOptions::default()
+        };
         let stop = self.stop.clone();
         tokio::spawn(async move {
             let routes = Routes::new(index).add_service(peers);

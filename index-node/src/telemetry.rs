@@ -11,6 +11,7 @@ const OBSERVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Describes every metric that the node itself records.
 pub fn describe() {
+    crate::engine::instruments::describe();
     describe_gauge!("isotherm_node_replicas", "Replicas on this node");
     describe_gauge!("isotherm_node_leaders", "Replicas on this node that believe to lead");
     describe_gauge!("isotherm_node_failed_replicas", "Replicas that were stopped by an error");

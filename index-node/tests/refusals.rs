@@ -5,8 +5,8 @@ mod zone;
 use futures_util::stream;
 use proto::v1::{
     CollectLogPositionsRequest, EnsureReplica, Fence, GroupReplica, Order, PeerFrame, PeerFrames,
-    PeerHello, ProtocolVersion, RaftPayload, TakeOverGroup, TakeOverRequest, VoteAuthority,
-    error_detail::Kind as DetailKind, frame_error, order::Kind, peer_frame::Body,
+    PeerHello, ProtocolVersion, RaftPayload, ReplicaPlacement, TakeOverGroup, TakeOverRequest,
+    VoteAuthority, error_detail::Kind as DetailKind, frame_error, order::Kind, peer_frame::Body,
 };
 use runtime::{grpc::detail, seams::Environment};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -232,4 +232,47 @@ async fn garbage_on_the_port_does_no_harm() {
     }
     control_plane.order(1, control_plane.fence(1), vec![ensure(1, 11)]).await;
     eventually("the node works as before", async || control_plane.report(1, 11)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn below_its_disk_reserve_a_node_serves_reads_and_nothing_more() {
+    let (control_plane, mut node) = one_node(5).await;
+    let founder = ReplicaPlacement { replica_id: 11, node_id: 1 };
+    let founded = EnsureReplica {
+        range_epoch: 1,
+        founders: vec![founder],
+        campaign: true,
+        ..EnsureReplica::default()
+    };
+    let order = Order { kind: Some(Kind::Ensure(founded)), ..ensure(1, 11) };
+    control_plane.order(1, control_plane.fence(1), vec![order]).await;
+    let mut clients = Clients::new();
+    clients.put(&[node.address()], 1, "a", "one").await;
+
+    node.stop().await;
+    node.configuration.disk_reserve_bytes = u64::MAX;
+    node.start_again();
+    let address = node.address().to_owned();
+    assert_eq!(clients.get(&[&address], 1, "a").await, Some("one".into()));
+    let status = clients.put_once(&address, 1, "b").await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    assert!(status.message().contains("reserve"), "{status}");
+    assert!(matches!(detail::kind_of(&status), Some(DetailKind::RetryAfter(_))), "{status}");
+
+    control_plane.take_refusals();
+    eventually("a new replica is refused", async || {
+        control_plane.offer(1, control_plane.fence(2), vec![ensure(2, 21)]).await;
+        control_plane
+            .take_refusals()
+            .pop()
+            .filter(|(_, refusal)| refusal.message.contains("reserve"))
+    })
+    .await;
+    assert!(control_plane.report(1, 21).is_none());
+
+    // With enough space again it takes both.
+    node.stop().await;
+    node.configuration.disk_reserve_bytes = 0;
+    node.start_again();
+    clients.put(&[&address], 1, "b", "two").await;
 }

@@ -88,6 +88,7 @@ enum Episode {
     CrashIndexNode,
     CrashMember,
     CrashControlPlane,
+    CrashAllIndexNodes,
     CrashZone,
     Cut,
     CutOneWay,
@@ -96,15 +97,16 @@ enum Episode {
 }
 
 /// Episodes and how often they are drawn, in percent.
-const EPISODES: [(Episode, u32); 8] = [
-    (Episode::CrashIndexNode, 28),
-    (Episode::CrashMember, 16),
-    (Episode::CrashControlPlane, 5),
-    (Episode::CrashZone, 4),
-    (Episode::Cut, 12),
-    (Episode::CutOneWay, 12),
-    (Episode::Hold, 12),
-    (Episode::Isolate, 11),
+const EPISODES: [(Episode, u32); 9] = [
+    (Episode::CrashIndexNode, 25),
+    (Episode::CrashMember, 14),
+    (Episode::CrashControlPlane, 6),
+    (Episode::CrashAllIndexNodes, 5),
+    (Episode::CrashZone, 7),
+    (Episode::Cut, 11),
+    (Episode::CutOneWay, 11),
+    (Episode::Hold, 11),
+    (Episode::Isolate, 10),
 ];
 
 impl Schedule {
@@ -158,6 +160,10 @@ impl Builder<'_> {
             Episode::CrashControlPlane => {
                 let members = self.cast.members.clone();
                 self.crash_all(&members, crash, from, until);
+            }
+            Episode::CrashAllIndexNodes => {
+                let index_nodes = self.cast.index_nodes.clone();
+                self.crash_all(&index_nodes, crash, from, until);
             }
             Episode::CrashZone => {
                 let processes = [&self.cast.members[..], &self.cast.index_nodes[..]].concat();

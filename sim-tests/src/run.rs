@@ -51,9 +51,10 @@ pub fn run(seed: Seed, options: &RunOptions, trace: &Trace) -> Report {
     let mut run = Run { world, zone, options, schedule: Schedule::default(), faults: 0 };
     let problem = run.carry_out(seed).err();
     let operations = run.zone.recorder.operations();
-    let verdict = match problem {
-        Some(problem) => Verdict::Violated(problem),
-        None => judge(&operations),
+    // A wrong answer is worse than a zone that does not settle, and may be its cause.
+    let verdict = match (judge(&operations), problem) {
+        (Verdict::Passed | Verdict::Undecided { .. }, Some(problem)) => Verdict::Violated(problem),
+        (verdict, _) => verdict,
     };
     let count = |wanted: fn(&Outcome) -> bool| {
         operations.iter().filter(|operation| wanted(&operation.outcome)).count()

@@ -93,7 +93,8 @@ fn a_forgotten_sync_is_found_and_can_be_reproduced() {
         format!("seed {seed}: FAILED"),
         "violated: ".to_owned(),
         "the last events:".to_owned(),
-        format!("sim -- run --seed {seed} --trace --sabotage acknowledge-before-sync"),
+        format!("sim -- run --trace --seed {seed} "),
+        "--sabotage acknowledge-before-sync".to_owned(),
     ] {
         assert!(text.contains(&part), "{part:?} is missing in:\n{text}");
     }

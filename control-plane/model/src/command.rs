@@ -200,8 +200,10 @@ pub struct ChangeProposal {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ChangePurpose {
-    /// A replica is lost, or missing.
+    /// A replica is lost with its node, or missing.
     Repair,
+    /// A replica was stopped by an error of its own, on a node that lives.
+    ReplaceFailed,
     /// Replicas share a fault domain although they need not.
     Spread,
     /// A node is emptied.

@@ -59,8 +59,10 @@ impl Default for DetectorOptions {
 pub struct Detector {
     options: DetectorOptions,
     last_round_at: Duration,
-    /// When the brake's cause was last there.
-    cause_seen_at: Option<Duration>,
+    /// When the brake's cause was last there, and what it was.
+    cause: Option<(Duration, String)>,
+    /// When this judge first saw each node: before that, its silence means nothing.
+    known_since: BTreeMap<NodeId, Duration>,
     probed_at: BTreeMap<NodeId, Duration>,
 }
 
@@ -88,7 +90,13 @@ impl Judgement {
 
 impl Detector {
     pub fn new(options: DetectorOptions, now: Duration) -> Self {
-        Self { options, last_round_at: now, cause_seen_at: None, probed_at: BTreeMap::new() }
+        Self {
+            options,
+            last_round_at: now,
+            cause: None,
+            known_since: BTreeMap::new(),
+            probed_at: BTreeMap::new(),
+        }
     }
 
     /// One round: all nodes together.
@@ -96,10 +104,18 @@ impl Detector {
         let round = now.saturating_sub(self.last_round_at);
         self.last_round_at = now;
         let late = round > self.options.round_max;
+        // A node that registers during a leadership is granted its time from then on.
+        let first_round = self.known_since.is_empty();
+        self.known_since.retain(|id, _| state.nodes().contains(id));
+        for (id, _) in state.nodes().iter() {
+            let since = if first_round { view.started_at() } else { now };
+            self.known_since.entry(*id).or_insert(since);
+        }
         let mut judgement = Judgement::default();
         let mut states = BTreeMap::new();
         for (id, node) in state.nodes().iter() {
-            let signals = Signals { view: view.node(*id), started_at: view.started_at(), now };
+            let known_since = self.known_since.get(id).copied().unwrap_or(now);
+            let signals = Signals { view: view.node(*id), known_since, now };
             let judged = self.judge_node(*id, node, &signals, late, view);
             states.insert(*id, judged.as_ref().map_or(node.liveness.state, |(state, _)| *state));
             if let Some((state, evidence)) = judged {
@@ -181,25 +197,26 @@ impl Detector {
             )),
             None => too_many_lost(state, states),
         };
-        let engaged = state.brake().is_some();
-        match cause {
-            Some(reason) => {
-                self.cause_seen_at = Some(now);
-                (!engaged).then_some(BrakeChange { engaged: true, reason })
-            }
-            None if engaged => {
-                // A new leader did not see the cause: it holds the brake as if it had just gone.
-                let seen = *self.cause_seen_at.get_or_insert(now);
-                (now.saturating_sub(seen) >= self.options.brake_hold).then(|| BrakeChange {
-                    engaged: false,
-                    reason: format!(
-                        "its cause has been gone for {} ms",
-                        now.saturating_sub(seen).as_millis()
-                    ),
-                })
-            }
-            None => None,
+        if let Some(reason) = cause {
+            self.cause = Some((now, reason));
         }
+        let engaged = state.brake().is_some();
+        if engaged && self.cause.is_none() {
+            // A new leader did not see the cause: it holds the brake as if it had just gone.
+            self.cause = Some((now, String::new()));
+        }
+        let (seen_at, reason) = self.cause.as_ref()?;
+        let gone_for = now.saturating_sub(*seen_at);
+        if gone_for < self.options.brake_hold {
+            return (!engaged).then(|| BrakeChange { engaged: true, reason: reason.clone() });
+        }
+        if !engaged {
+            self.cause = None;
+            return None;
+        }
+        // The cause is kept until the release is committed.
+        let reason = format!("its cause has been gone for {} ms", gone_for.as_millis());
+        Some(BrakeChange { engaged: false, reason })
     }
 
     fn probes(&mut self, now: Duration, state: &ZoneState, view: &ZoneView) -> Vec<NodeId> {
@@ -222,7 +239,7 @@ impl Detector {
 /// What is known of one node now.
 struct Signals<'a> {
     view: Option<&'a NodeView>,
-    started_at: Duration,
+    known_since: Duration,
     now: Duration,
 }
 
@@ -233,7 +250,9 @@ impl Signals<'_> {
     }
 
     fn silence(&self) -> Duration {
-        let last = self.view.and_then(|view| view.last_heartbeat_at).unwrap_or(self.started_at);
+        let heartbeat = self.view.and_then(|view| view.last_heartbeat_at);
+        let opened = self.view.and_then(|view| view.session).map(|session| session.opened_at);
+        let last = heartbeat.or(opened).unwrap_or(self.known_since);
         self.now.saturating_sub(last)
     }
 

@@ -1,5 +1,5 @@
 //! Emptying a node: leaderships first (see [`crate::leaders`]), then replicas, one move each, and at
-//! last the node is kept empty. And the question that comes before it: what would break (G7)?
+//! last the node is kept empty. And the questions that come before it: what would break (G7)?
 
 use crate::{
     command::{ChangeProposal, ChangePurpose, EndResult, OperationEnd},
@@ -12,6 +12,8 @@ use crate::{
 
 /// Partitions that are named in a refusal.
 const NAMED_MAX: usize = 16;
+/// Partitions of one drain that are looked at in one round.
+const EXAMINED_MAX: usize = 64;
 
 /// What a drain would break.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +53,27 @@ pub fn risk(state: &ZoneState, node: NodeId) -> Option<Risk> {
     let mut partitions = if homeless.is_empty() { stuck } else { homeless };
     partitions.truncate(NAMED_MAX);
     Some(Risk { why: format!("{count} partitions {why}"), partitions })
+}
+
+/// Whether the other nodes have room for what the node stores, as far as the leader sees; none if they
+/// have. The replicated state cannot check this: it is asked before the drain is proposed.
+pub fn room_risk(state: &ZoneState, view: &ZoneView, node: NodeId) -> Option<Risk> {
+    let needed = view.stored_bytes_on(node);
+    let others = state
+        .nodes()
+        .iter()
+        .filter(|(id, record)| **id != node && record.is_eligible() && !view.is_disk_low(**id));
+    let free = others.fold(0_u64, |sum, (id, record)| {
+        let used = view.stored_bytes_on(*id);
+        sum.saturating_add(record.capacity.stored_bytes.saturating_sub(used))
+    });
+    if needed <= free {
+        return None;
+    }
+    let mut partitions: Vec<PartitionId> = state.partitions_on(node).collect();
+    partitions.truncate(NAMED_MAX);
+    let why = format!("the other nodes have room for {free} bytes, and {needed} are there");
+    Some(Risk { why, partitions })
 }
 
 /// What drains do next.
@@ -101,10 +124,8 @@ impl Step<'_> {
     /// Adds the moves that can start now; says what cannot, empty if nothing is in the way.
     fn moves(&self, loads: &mut Loads, changes: &mut Vec<ChangeProposal>) -> String {
         let mut note = String::new();
+        let mut examined = 0;
         for id in self.state.partitions_on(self.node) {
-            if !loads.zone_has_budget(self.state) || !loads.node_has_budget(self.state, self.node) {
-                break;
-            }
             let Some(partition) = self.state.partition(id) else { continue };
             let Some(source) = partition.target_on(self.node) else { continue };
             if partition.change.is_some()
@@ -113,6 +134,12 @@ impl Step<'_> {
                 || self.must_hand_over_first(id)
             {
                 continue;
+            }
+            // Some are looked at although there is no budget for them: what is in the way of a drain
+            // shall be said all the time, not only in the moments when a move could start.
+            examined += 1;
+            if examined > EXAMINED_MAX {
+                break;
             }
             let chosen = choose(self.state, self.view, loads, id, partition, Some(source.id));
             let (add, why) = match chosen {
@@ -126,6 +153,9 @@ impl Step<'_> {
                     (None, format!("{nobody}; the operator has accepted the risk of data loss"))
                 }
             };
+            if !loads.zone_has_budget(self.state) || !loads.node_has_budget(self.state, self.node) {
+                continue;
+            }
             loads.reserve(Some(self.node), add, self.view.stored_bytes_of(id));
             changes.push(ChangeProposal {
                 partition: id,

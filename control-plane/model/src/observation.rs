@@ -12,6 +12,7 @@ use crate::{
     ids::{Incarnation, LogPosition, NodeId, PartitionId, RangeEpoch, ReplicaId, Term},
     key_range::KeyRange,
     partition::{Membership, Replica},
+    state::ZoneState,
 };
 
 /// The leader's present view of all nodes and groups.
@@ -23,6 +24,10 @@ pub struct ZoneView {
     groups: BTreeMap<PartitionId, GroupView>,
     leaderless: BTreeSet<PartitionId>,
     touched: BTreeSet<PartitionId>,
+    /// Nodes whose report has become complete: what it lacks is news too.
+    completed: BTreeSet<NodeId>,
+    /// Replicas that were stopped by an error of their own.
+    failed: BTreeSet<(PartitionId, ReplicaId)>,
     /// When some partition's confirmed leader last changed.
     leaders_changed_at: Duration,
 }
@@ -204,6 +209,11 @@ impl ZoneView {
         self.nodes.entry(node).or_default().replicas.insert((partition, replica));
         let group = self.groups.entry(partition).or_default();
         let rates = group.replicas.get(&replica).map_or_else(Rates::default, |view| view.rates);
+        if report.phase == ReplicaPhase::Failed {
+            self.failed.insert((partition, replica));
+        } else {
+            self.failed.remove(&(partition, replica));
+        }
         group.replicas.insert(replica, ReplicaView { node, report, rates });
         self.refresh(partition, now);
     }
@@ -215,6 +225,7 @@ impl ZoneView {
             session.complete = true;
         }
         self.touched.extend(view.replicas.iter().map(|(partition, _)| *partition));
+        self.completed.insert(node);
     }
 
     pub fn heat(&mut self, node: NodeId, partition: PartitionId, heat: &HeatReport) {
@@ -237,6 +248,7 @@ impl ZoneView {
                 && group.replicas.get(&replica).is_some_and(|view| view.node == node)
             {
                 group.replicas.remove(&replica);
+                self.failed.remove(&(partition, replica));
             }
             self.refresh(partition, now);
         }
@@ -367,9 +379,22 @@ impl ZoneView {
         self.replicas(partition).fold(Rates::default(), |sum, (_, view)| sum.plus(&view.rates))
     }
 
-    /// Partitions whose reports have changed since the last call.
-    pub fn take_touched(&mut self) -> BTreeSet<PartitionId> {
-        std::mem::take(&mut self.touched)
+    /// Replicas that were stopped by an error of their own, as their nodes say in present sessions.
+    pub fn failed(&self) -> impl Iterator<Item = (PartitionId, ReplicaId)> {
+        self.failed
+            .iter()
+            .copied()
+            .filter(|(partition, replica)| self.replica(*partition, *replica).is_some())
+    }
+
+    /// Partitions about which something new was reported since the last call: what a node has, and,
+    /// once its report is complete, what it lacks.
+    pub fn take_touched(&mut self, state: &ZoneState) -> BTreeSet<PartitionId> {
+        let mut touched = std::mem::take(&mut self.touched);
+        for node in std::mem::take(&mut self.completed) {
+            touched.extend(state.partitions_on(node));
+        }
+        touched
     }
 }
 

@@ -120,6 +120,10 @@ pub enum Refusal {
     NotSettled { partition: PartitionId },
     #[error("partition {partition} has no group yet: wait until its replicas are up")]
     NotFounded { partition: PartitionId },
+    #[error(
+        "partition {partition} has no majority of its replicas on nodes that are up: bring one back first"
+    )]
+    NoMajority { partition: PartitionId },
     #[error("the zone has changed since this was planned: {what}: plan again")]
     PlanStale { what: String },
     #[error("{count} {what} are under way already, and {max} is the limit: wait for one of them")]
@@ -203,6 +207,7 @@ impl Refusal {
             | Refusal::ChangeUnderWay { .. }
             | Refusal::NotSettled { .. }
             | Refusal::NotFounded { .. }
+            | Refusal::NoMajority { .. }
             | Refusal::PlanStale { .. }
             | Refusal::Braked { .. }
             | Refusal::AlreadyDraining { .. }

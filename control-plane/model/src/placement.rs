@@ -16,7 +16,9 @@ use crate::{
 };
 
 /// The most partitions that are placed at once.
-const PLACED_AT_ONCE_MAX: usize = 1_000;
+const PLACED_AT_ONCE_MAX: usize = 2_000;
+/// Equally good candidates that are compared for the company that they keep.
+const COMPARED_MAX: usize = 64;
 
 /// What nodes carry, choices of the present plan included.
 #[derive(Clone, Debug)]
@@ -104,63 +106,164 @@ pub fn place(state: &ZoneState, view: &ZoneView) -> Vec<PlacementProposal> {
         return Vec::new();
     }
     let mut loads = Loads::of(state);
+    let mut company = Company::of(state);
+    let mut candidates = Candidates::new(candidates, &loads);
     state
         .unplaced()
         .iter()
         .take(PLACED_AT_ONCE_MAX)
-        .map(|partition| place_one(*partition, factor, &candidates, &mut loads))
+        .map(|partition| place_one(*partition, factor, &mut candidates, &mut loads, &mut company))
         .collect()
+}
+
+/// Nodes that can take replicas, those with the fewest first.
+struct Candidates<'a> {
+    nodes: BTreeMap<NodeId, &'a Node>,
+    by_replicas: BTreeSet<(u32, NodeId)>,
+}
+
+/// Where a candidate for a new partition stands: the least is the best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Standing {
+    /// Chosen nodes in the same fault domain.
+    neighbours: usize,
+    replicas: u32,
+    /// Partitions shared with the nodes that are chosen already.
+    shared: u32,
+    node: NodeId,
+}
+
+impl<'a> Candidates<'a> {
+    fn new(nodes: Vec<(NodeId, &'a Node)>, loads: &Loads) -> Self {
+        let by_replicas = nodes.iter().map(|(id, _)| (loads.replicas(*id), *id)).collect();
+        Self { nodes: nodes.into_iter().collect(), by_replicas }
+    }
+
+    fn fault_domain(&self, node: NodeId) -> &str {
+        self.nodes.get(&node).map_or("", |node| node.fault_domain.as_str())
+    }
+
+    /// The best one that is not among the chosen.
+    fn best(&self, chosen: &[NodeId], company: &Company) -> Option<Standing> {
+        let mut best: Option<Standing> = None;
+        let mut compared = 0;
+        for (replicas, node) in &self.by_replicas {
+            if chosen.contains(node) {
+                continue;
+            }
+            let domain = self.fault_domain(*node);
+            let neighbours =
+                chosen.iter().filter(|other| self.fault_domain(**other) == domain).count();
+            if let Some(best) = best
+                && (compared == COMPARED_MAX || (best.neighbours == 0 && *replicas > best.replicas))
+            {
+                break;
+            }
+            if neighbours == 0 {
+                compared += 1;
+            }
+            let shared = company.shared(*node, chosen);
+            let standing = Standing { neighbours, replicas: *replicas, shared, node: *node };
+            if best.is_none_or(|best| standing < best) {
+                best = Some(standing);
+            }
+        }
+        best
+    }
+
+    fn describe(&self, standing: &Standing) -> String {
+        let Standing { replicas, node, .. } = standing;
+        format!("node {node} in {} with {replicas} replicas", self.fault_domain(*node))
+    }
+
+    /// The node has got one more replica.
+    fn add(&mut self, node: NodeId, replicas: u32) {
+        self.by_replicas.remove(&(replicas, node));
+        self.by_replicas.insert((replicas + 1, node));
+    }
+}
+
+/// How often two nodes hold the same partition: so that what a lost node led is spread over many.
+struct Company {
+    /// Nodes are numbered, so that a pair of them is a place in a table.
+    numbers: BTreeMap<NodeId, usize>,
+    shared: Vec<u32>,
+    /// The first is to lead, the second follows.
+    follows: Vec<u32>,
+}
+
+impl Company {
+    fn of(state: &ZoneState) -> Self {
+        let ids = state.nodes().iter().map(|(id, _)| *id);
+        let numbers: BTreeMap<NodeId, usize> = ids.zip(0..).collect();
+        let pairs = numbers.len() * numbers.len();
+        let mut company = Self { numbers, shared: vec![0; pairs], follows: vec![0; pairs] };
+        for (_, partition) in state.partitions().iter().filter(|(_, known)| known.is_placed()) {
+            let nodes: Vec<_> = partition.targets.iter().map(|target| target.node).collect();
+            let preferred =
+                partition.preferred_leader.and_then(|preferred| partition.target(preferred));
+            company.add(&nodes, preferred.map(|target| target.node));
+        }
+        company
+    }
+
+    fn place(&self, a: NodeId, b: NodeId) -> Option<usize> {
+        Some(self.numbers.get(&a)? * self.numbers.len() + self.numbers.get(&b)?)
+    }
+
+    fn add(&mut self, nodes: &[NodeId], leader: Option<NodeId>) {
+        for a in nodes {
+            for b in nodes.iter().filter(|b| *b != a) {
+                let Some(place) = self.place(*a, *b) else { continue };
+                self.shared[place] += 1;
+                if leader == Some(*a) {
+                    self.follows[place] += 1;
+                }
+            }
+        }
+    }
+
+    /// How often the node shares a partition with those.
+    fn shared(&self, node: NodeId, others: &[NodeId]) -> u32 {
+        others.iter().filter_map(|other| self.place(node, *other)).map(|at| self.shared[at]).sum()
+    }
+
+    /// How often those follow the node.
+    fn follows(&self, node: NodeId, others: &[NodeId]) -> u32 {
+        others.iter().filter_map(|other| self.place(node, *other)).map(|at| self.follows[at]).sum()
+    }
 }
 
 fn place_one(
     partition: PartitionId,
     factor: usize,
-    candidates: &[(NodeId, &Node)],
+    candidates: &mut Candidates<'_>,
     loads: &mut Loads,
+    company: &mut Company,
 ) -> PlacementProposal {
-    let mut chosen: Vec<(NodeId, &Node)> = Vec::with_capacity(factor);
-    // Least first: replicas in the same fault domain, replicas on the node.
-    let rank = |chosen: &[(NodeId, &Node)], loads: &Loads, (id, node): (NodeId, &Node)| {
-        let neighbours =
-            chosen.iter().filter(|(_, other)| other.fault_domain == node.fault_domain).count();
-        (neighbours, loads.replicas(id), id)
-    };
-    while chosen.len() < factor {
-        let free = candidates
-            .iter()
-            .copied()
-            .filter(|(id, _)| !chosen.iter().any(|(taken, _)| taken == id));
-        let Some(next) = free.min_by_key(|candidate| rank(&chosen, loads, *candidate)) else {
-            break;
-        };
-        chosen.push(next);
+    let mut nodes: Vec<NodeId> = Vec::with_capacity(factor);
+    let mut standings = Vec::with_capacity(factor);
+    while let Some(best) = candidates.best(&nodes, company).filter(|_| nodes.len() < factor) {
+        nodes.push(best.node);
+        standings.push(best);
     }
-    let runner_up = candidates
-        .iter()
-        .copied()
-        .filter(|(id, _)| !chosen.iter().any(|(taken, _)| taken == id))
-        .min_by_key(|candidate| rank(&chosen, loads, *candidate));
-    let rejected = match runner_up {
-        Some((id, node)) => format!(
-            "rejected: node {id} in {} with {} replicas",
-            node.fault_domain,
-            loads.replicas(id)
-        ),
+    let rejected = match candidates.best(&nodes, company) {
+        Some(runner_up) => format!("rejected: {}", candidates.describe(&runner_up)),
         None => "no other node could be chosen".to_owned(),
     };
-    let described: Vec<_> = chosen
-        .iter()
-        .map(|(id, node)| {
-            format!("node {id} in {} with {} replicas", node.fault_domain, loads.replicas(*id))
-        })
-        .collect();
-    let nodes: Vec<NodeId> = chosen.iter().map(|(id, _)| *id).collect();
+    let described: Vec<_> =
+        standings.iter().map(|standing| candidates.describe(standing)).collect();
     let preferred_of = |id: &NodeId| loads.preferred.get(id).copied().unwrap_or(0);
-    let preferred_leader =
-        nodes.iter().copied().min_by_key(|id| (preferred_of(id), *id)).unwrap_or_default();
+    let preferred_leader = nodes
+        .iter()
+        .copied()
+        .min_by_key(|id| (preferred_of(id), company.follows(*id, &nodes), *id))
+        .unwrap_or_default();
     let leads = preferred_of(&preferred_leader);
-    for node in &nodes {
-        *loads.replicas.entry(*node).or_default() += 1;
+    company.add(&nodes, Some(preferred_leader));
+    for standing in &standings {
+        candidates.add(standing.node, standing.replicas);
+        *loads.replicas.entry(standing.node).or_default() += 1;
     }
     *loads.preferred.entry(preferred_leader).or_default() += 1;
     let reason = format!(

@@ -51,7 +51,8 @@ pub fn plan(
     let has_work =
         state.nodes().iter().any(|(id, node)| node.is_draining() || state.is_replaceable(*id))
             || !state.short().is_empty()
-            || !state.crowded().is_empty();
+            || !state.crowded().is_empty()
+            || view.failed().next().is_some();
     if has_work {
         let mut loads = Loads::of(state);
         let mut changes = repair::plan(state, view, &mut loads);
@@ -105,6 +106,9 @@ fn balance(
     let at_rest = now.saturating_sub(view.leaders_changed_at()) >= options.balance_settle
         && view.leaderless().is_empty();
     if !draining && !at_rest {
+        return None;
+    }
+    if running == 0 && leaders::are_even(state) {
         return None;
     }
     let mut transfers = leaders::plan(state, view).transfers;

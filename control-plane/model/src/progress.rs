@@ -37,7 +37,7 @@ pub fn progress(state: &ZoneState, view: Option<&ZoneView>, id: OperationId) -> 
             }
             OperationKind::Drain { node, replicas_at_start } => {
                 let left = state.target_count(*node);
-                let leaders = state.partitions_led_by(*node).count();
+                let leaders = state.leader_count(*node);
                 let gone = replicas_at_start.saturating_sub(left);
                 let step = format!(
                     "{leaders} leaderships and {left} of {replicas_at_start} replicas left"

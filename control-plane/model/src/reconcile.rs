@@ -6,7 +6,8 @@
 //!
 //! **Invariants:**
 //! - A replica is ordered to be destroyed only when the *committed* state shows that the group has
-//!   committed a membership without it, which is exactly what is intended.
+//!   committed a membership without it, which is exactly what is intended, and the group's leader knows
+//!   of no later one.
 //! - Founders are ordered with one and the same set of members, and only until the group was seen.
 //! - Orders to a leader carry the membership that they are based on, as that leader reported it.
 
@@ -173,21 +174,26 @@ impl Group<'_> {
         let ready = |target: &Replica| {
             membership.contains(target.id) && keeps_up(&view.report, leader.replica.id, target.id)
         };
-        if !self.partition.targets.iter().all(ready) {
+        let goal = if self.partition.targets.iter().all(ready) {
+            &self.partition.targets
+        } else if let [_, next] = membership.voter_sets.as_slice() {
             // A joint state that was left behind is ended in any case: it needs two majorities.
-            if let [_, next] = membership.voter_sets.as_slice() {
-                orders.push(order(OrderKind::ChangeMembers { voters: next.clone() }));
-            }
+            next
+        } else {
+            return;
+        };
+        if goal.iter().any(|voter| voter.id == leader.replica.id) {
+            orders.push(order(OrderKind::ChangeMembers { voters: goal.clone() }));
             return;
         }
         // The leader is to go: it hands over first, so that its removal interrupts nobody.
-        if self.partition.target(leader.replica.id).is_none()
-            && let Some(to) = self.successor(membership, &view.report)
-        {
-            orders.push(order(OrderKind::TransferLeader { to }));
-            return;
+        match self.successor(goal, membership, &view.report) {
+            Some(to) => orders.push(order(OrderKind::TransferLeader { to })),
+            // Whoever could lead is not there now: it is waited for.
+            None if goal.iter().any(|voter| membership.is_full_voter(voter.id)) => {}
+            // Nobody who stays votes yet, as where there is one replica only.
+            None => orders.push(order(OrderKind::ChangeMembers { voters: goal.clone() })),
         }
-        orders.push(order(OrderKind::ChangeMembers { voters: self.partition.targets.clone() }));
     }
 
     /// Targets that are neither voters nor learners, and that are there to be added.
@@ -214,10 +220,15 @@ impl Group<'_> {
         .then_some(to_replica)
     }
 
-    /// The target that leads after a leader that is to go: an up-to-date voter of every set, preferably
-    /// the preferred one, on a node that may lead.
-    fn successor(&self, membership: &Membership, report: &ReplicaReport) -> Option<ReplicaId> {
-        let candidates = self.partition.targets.iter().filter(|target| {
+    /// Who of those that stay leads after a leader that is to go: an up-to-date voter of every set,
+    /// preferably the preferred one, on a node that may lead.
+    fn successor(
+        &self,
+        staying: &[Replica],
+        membership: &Membership,
+        report: &ReplicaReport,
+    ) -> Option<ReplicaId> {
+        let candidates = staying.iter().filter(|target| {
             membership.is_full_voter(target.id)
                 && self.view.is_connected(target.node)
                 && self.state.node(target.node).is_some_and(|node| node.is_up())
@@ -227,7 +238,7 @@ impl Group<'_> {
             .min_by_key(|target| {
                 let eligible = self.state.node(target.node).is_some_and(|node| node.is_eligible());
                 let preferred = self.partition.preferred_leader == Some(target.id);
-                let leaderships = self.state.partitions_led_by(target.node).count();
+                let leaderships = self.state.leader_count(target.node);
                 (!eligible, !preferred, leaderships, target.id)
             })
             .map(|target| target.id)
@@ -235,23 +246,30 @@ impl Group<'_> {
 
     /// Replicas on their way out.
     fn retire(&self, reconciled: &mut Reconciled) {
-        let committed = self.partition.observed.as_ref();
+        let Some(committed) = &self.partition.observed else { return };
+        if !committed.is_exactly(&self.partition.targets) {
+            return;
+        }
         for retiring in &self.partition.retiring {
             let replica = retiring.replica;
             let report = self.view.replica(self.id, replica.id);
-            let out =
-                committed.is_some_and(|observed| observed.is_exactly(&self.partition.targets));
-            if !out {
-                continue;
-            }
             let destroyed = report.is_some_and(|view| view.report.phase == ReplicaPhase::Destroyed);
             if destroyed || self.state.node(replica.node).is_none() {
                 reconciled.drop_retired.push((self.id, replica.id));
-            } else if self.view.is_connected(replica.node) {
-                let membership_log = committed.map(|observed| observed.log_position);
+            } else if self.view.is_connected(replica.node) && self.leader_agrees(committed) {
+                let membership_log = Some(committed.log_position);
                 reconciled.orders.push(self.order(replica, membership_log, OrderKind::Destroy));
             }
         }
+    }
+
+    /// Whether the leader's latest membership is the committed one: a change that is on its way could
+    /// still take in a replica that is about to be destroyed.
+    fn leader_agrees(&self, committed: &Membership) -> bool {
+        let view = self.leader.and_then(|leader| self.view.replica(self.id, leader.replica.id));
+        view.and_then(|view| view.report.membership.as_ref()).is_some_and(|reported| {
+            reported.committed && reported.membership.log_position == committed.log_position
+        })
     }
 
     fn order(

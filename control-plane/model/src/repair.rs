@@ -25,6 +25,7 @@ pub fn plan(state: &ZoneState, view: &ZoneView, loads: &mut Loads) -> Vec<Change
         return changes;
     }
     replace_lost(state, view, loads, &mut changes);
+    replace_failed(state, view, loads, &mut changes);
     add_missing(state, view, loads, &mut changes);
     spread_crowded(state, view, loads, &mut changes);
     changes
@@ -60,6 +61,46 @@ fn replace_lost(
                     ),
                 });
             }
+        }
+    }
+}
+
+/// Replicas that were stopped by an error of their own, on nodes that live.
+fn replace_failed(
+    state: &ZoneState,
+    view: &ZoneView,
+    loads: &mut Loads,
+    changes: &mut Vec<ChangeProposal>,
+) {
+    for (id, replica) in view.failed() {
+        if !loads.zone_has_budget(state) {
+            return;
+        }
+        let Some(partition) = state.partition(id) else { continue };
+        let Some(target) = partition.target(replica) else { continue };
+        // The failed one does not count, although its node is up.
+        let healthy = partition.has_majority(|voter| {
+            voter.id != replica && state.node(voter.node).is_some_and(|node| node.is_up())
+        });
+        if !can_change(state, partition)
+            || !healthy
+            || changes.iter().any(|change| change.partition == id)
+        {
+            continue;
+        }
+        if let Ok(choice) = choose(state, view, loads, id, partition, Some(replica)) {
+            let message = view.replica(id, replica).map_or("", |view| view.report.message.as_str());
+            loads.reserve(None, Some(choice.node), view.stored_bytes_of(id));
+            changes.push(ChangeProposal {
+                partition: id,
+                purpose: ChangePurpose::ReplaceFailed,
+                remove: Some(replica),
+                add: Some(choice.node),
+                reason: format!(
+                    "replica {replica} on node {} has failed ({message}): {}",
+                    target.node, choice.reason
+                ),
+            });
         }
     }
 }
@@ -251,6 +292,17 @@ pub fn check_room(
     let node = state.node(to).ok_or(Refusal::NoSuchNode { node: to })?;
     match why_no_room(view, to, node, view.stored_bytes_of(partition)) {
         Some(why) => Err(Refusal::NodeNotEligible { node: to, why }),
+        None => Ok(()),
+    }
+}
+
+/// Checks that the other nodes have room for what a node stores: the part of a drain that the
+/// replicated state cannot check.
+pub fn check_drain_room(state: &ZoneState, view: &ZoneView, node: NodeId) -> Result<(), Refusal> {
+    match crate::drain::room_risk(state, view, node) {
+        Some(risk) => {
+            Err(Refusal::DrainAtRisk { node, why: risk.why, partitions: risk.partitions })
+        }
         None => Ok(()),
     }
 }

@@ -401,6 +401,11 @@ impl ZoneState {
         self.indices.led_by.get(&node).into_iter().flatten().copied()
     }
 
+    /// Partitions whose observed leader is on the node.
+    pub fn leader_count(&self, node: NodeId) -> usize {
+        self.indices.led_by.get(&node).map_or(0, BTreeSet::len)
+    }
+
     /// Target replicas on each node, nodes without any included.
     pub fn target_counts(&self) -> BTreeMap<NodeId, u32> {
         self.nodes.iter().map(|(id, _)| (*id, self.target_count(*id))).collect()

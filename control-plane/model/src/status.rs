@@ -252,7 +252,7 @@ pub fn node(state: &ZoneState, view: Option<&ZoneView>, id: NodeId) -> Option<No
     state.node(id)?;
     let leaders = match view {
         Some(view) => view.replicas_on(id).filter(|(_, replica)| replica.report.leading).count(),
-        None => state.partitions_led_by(id).count(),
+        None => state.leader_count(id),
     };
     Some(NodeFigures {
         leaders: u32::try_from(leaders).unwrap_or(u32::MAX),

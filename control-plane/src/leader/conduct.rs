@@ -30,6 +30,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 const PLAN_INTERVAL: Duration = Duration::from_millis(200);
 /// After how long without a proposal zone time must be carried on, if somebody waits for it.
 const TICK_AFTER: Duration = Duration::from_millis(500);
+/// How long to wait after an action that was not committed: the leader is being replaced, say.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// Partitions that one round reconciles, so that its commands stay small.
 const PARTITIONS_PER_ROUND_MAX: usize = 2_000;
 /// How often the gauges are set.
@@ -96,6 +98,7 @@ impl Conductor {
         }
         if !committed {
             self.waiting.extend(partitions);
+            reign.environment().sleep(RETRY_PAUSE).await;
         } else if is_due(&mut self.planned_at, PLAN_INTERVAL, self.reign.now()) {
             self.plan().await;
         }
@@ -114,7 +117,7 @@ impl Conductor {
         reign.zone().changes_after(self.seen, |state, change| {
             self.seen = state.revision();
             let mut view = reign.view();
-            let mut partitions = view.take_touched();
+            let mut partitions = view.take_touched(state);
             let addresses_changed = match change {
                 Some(change) => {
                     partitions.extend(change.partitions);

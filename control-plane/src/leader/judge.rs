@@ -10,6 +10,7 @@ use model::{
     Action, NodeId,
     detector::{Detector, DetectorOptions},
 };
+use runtime::seams::Moment;
 use tokio::sync::mpsc;
 
 use super::{
@@ -23,6 +24,9 @@ const INTERVAL: Duration = Duration::from_millis(100);
 
 /// The least time between two rounds.
 const SPACING: Duration = Duration::from_millis(5);
+
+/// How long to wait after a judgement that was not committed: the leader is being replaced, say.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often a node without session is dialled.
 const PROBE_INTERVAL: Duration = Duration::from_millis(100);
@@ -42,8 +46,10 @@ fn options(timers: &LivenessTimers) -> DetectorOptions {
 /// What other tasks tell the judge.
 enum Note {
     Dialled(NodeId, Dial),
-    /// The last judgement was committed, or was not.
-    Proposed,
+    /// What became of the last judgement.
+    Proposed {
+        committed: bool,
+    },
 }
 
 /// Judges in rounds while a reign lasts.
@@ -52,6 +58,8 @@ struct Judge {
     detector: Detector,
     dialling: BTreeSet<NodeId>,
     proposing: bool,
+    /// Nothing is proposed before.
+    retry_at: Moment,
     notes: mpsc::UnboundedSender<Note>,
 }
 
@@ -66,6 +74,7 @@ pub async fn run(reign: Arc<Reign>) {
         reign: Arc::clone(&reign),
         dialling: BTreeSet::new(),
         proposing: false,
+        retry_at: Moment::default(),
         notes,
     };
     loop {
@@ -94,7 +103,12 @@ pub async fn run(reign: Arc<Reign>) {
 impl Judge {
     fn take_in(&mut self, note: Note) {
         match note {
-            Note::Proposed => self.proposing = false,
+            Note::Proposed { committed } => {
+                self.proposing = false;
+                if !committed {
+                    self.retry_at = self.reign.environment().now() + RETRY_PAUSE;
+                }
+            }
             Note::Dialled(node, dial) => {
                 self.dialling.remove(&node);
                 tracing::debug!(node = node.get(), ?dial, "a node without session was dialled");
@@ -125,6 +139,7 @@ impl Judge {
         }
         if let Some(action) = judgement.action()
             && !self.proposing
+            && reign.environment().now() >= self.retry_at
         {
             self.propose(action);
         }
@@ -146,6 +161,7 @@ impl Judge {
             if let Err(error) = reign.propose(action, "").await {
                 // Another round concludes again, from what is committed by then.
                 tracing::warn!(%error, "a judgement was not committed");
+                reign.environment().sleep(INTERVAL).await;
             }
             let _ = notes.send(Note::Proposed);
         });

@@ -36,6 +36,7 @@ const QUORUM_POLL: Duration = Duration::from_millis(25);
 /// Begins and ends this member's reigns, until the member closes.
 pub async fn govern(member: Arc<Member>) {
     let mut watch = member.group().watch();
+    ::metrics::gauge!(metrics::LEADER).set(0.0);
     loop {
         let Some(term) = member.group().reigning_term() else {
             ::metrics::gauge!(metrics::TERM).set(member.group().term().get() as f64);

@@ -19,13 +19,23 @@ pub mod to_wire;
 use std::sync::Arc;
 
 use proto::v1::{
-    admin_service_server::AdminServiceServer, member_service_server::MemberServiceServer,
-    node_service_server::NodeServiceServer, routing_service_server::RoutingServiceServer,
+    admin_service_server::{self, AdminServiceServer},
+    member_service_server::{self, MemberServiceServer},
+    node_service_server::{self, NodeServiceServer},
+    routing_service_server::{self, RoutingServiceServer},
 };
 use runtime::grpc::MESSAGE_BYTES_MAX;
 use tonic::service::Routes;
 
 use crate::{member::Member, raft};
+
+/// The full names of all services of a member.
+pub const NAMES: [&str; 4] = [
+    admin_service_server::SERVICE_NAME,
+    member_service_server::SERVICE_NAME,
+    node_service_server::SERVICE_NAME,
+    routing_service_server::SERVICE_NAME,
+];
 
 /// All services of a member.
 pub fn routes(member: &Arc<Member>) -> Routes {

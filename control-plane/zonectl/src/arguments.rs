@@ -26,16 +26,19 @@ Examples:
 
 Exit codes: 0 done, 1 the command failed, 2 wrong usage, 3 the zone could not be reached.
 
-JSON (-o json) is one document, or one object per line where a command streams (`events`,
-`operation watch`). Field names are stable: new ones may come, none is renamed or goes away. Durations
-end in `_ms`, sizes in `_bytes`, rates in `_per_second`; an absent value is null. Keys and other binary
-text are shown as UTF-8 where it is printable, with `\\\\` for a backslash and `\\xNN` for any other
-byte. `status` has: healthy, problems[], zone_id, revision, from_leader, control_plane {leader, term,
-members[] {id, address, state, lag_entries}}, nodes[] {id, name, state, administrative_state,
-fault_domain, address, leaders, replicas, stored_bytes, capacity_bytes, reads_per_second,
-writes_per_second, disk_below_reserve, incarnation, software_version}, partitions {total, available,
-under_replicated, unavailable}, operations {running, failed}, brake {engaged, reason,
-since_zone_time_ms}, replication_factor.";
+JSON (-o json) is one document, or one object per line where a command
+streams (`events`, `operation watch`). Field names are stable: new ones may
+come, none is renamed or goes away. Durations end in `_ms`, sizes in `_bytes`,
+rates in `_per_second`; an absent value is null. Keys and other binary text are
+shown as UTF-8 where it is printable, with `\\\\` for a backslash and `\\xNN`
+for any other byte. `status` has:
+  healthy, problems[], zone_id, revision, from_leader, replication_factor,
+  control_plane {leader, term, members[] {id, address, state, lag_entries}},
+  nodes[] {id, name, state, administrative_state, fault_domain, address,
+    leaders, replicas, stored_bytes, capacity_bytes, reads_per_second,
+    writes_per_second, disk_below_reserve, incarnation, software_version},
+  partitions {total, available, under_replicated, unavailable},
+  operations {running, failed}, brake {engaged, reason, since_zone_time_ms}";
 
 /// What every command takes.
 #[derive(Clone, Debug, Args)]
@@ -170,19 +173,27 @@ Examples:
   zonectl load --rate 500 --duration 1m --read-ratio 0.5 --zipf 0.99 --verify
   zonectl load --rate 5000 --duration 10s --connections 4 -o json
 
-Requests start when they are due, whether earlier ones were answered or not, and their latency counts
-from then. What cannot start since too many are outstanding is counted as shed. Failed means: certainly
-not done, in spite of retries; unknown means: a write that may or may not have been done. A pause is the
-longest time in which a partition completed nothing although something was waiting for it.
+Requests start when they are due, whether earlier ones were answered or not,
+and their latency counts from then. What cannot start since too many are
+outstanding is counted as shed. Failed means: certainly not done, in spite of
+retries; unknown means: a write that may or may not have been done. A pause is
+the longest time in which a partition completed nothing although something was
+waiting for it.
 
-JSON: rate_per_second, duration_ms, elapsed_ms, planned, issued, shed, completed, failed, unknown,
-throughput_per_second, reads and writes {issued, completed, failed, unknown, latency {p50_ms, p90_ms,
-p99_ms, p99_9_ms, max_ms, mean_ms}}, reads_found, longest_read_pause and longest_write_pause
-{pause_ms, partition_id, started_after_ms, ended} or null, partitions[] {partition_id, reads, writes,
-longest_read_pause_ms, longest_write_pause_ms}, errors[] {message, count}, verification {passed,
-keys_checked, acknowledged_writes, unknown_writes, violations, examples[]} or null.
+JSON:
+  rate_per_second, duration_ms, elapsed_ms, planned, issued, shed, completed,
+  failed, unknown, throughput_per_second, reads_found,
+  reads, writes {issued, completed, failed, unknown,
+    latency {p50_ms, p90_ms, p99_ms, p99_9_ms, max_ms, mean_ms}},
+  longest_read_pause, longest_write_pause {pause_ms, partition_id,
+    started_after_ms, ended} or null,
+  partitions[] {partition_id, reads, writes, longest_read_pause_ms,
+    longest_write_pause_ms}, errors[] {message, count},
+  verification {passed, keys_checked, keys_unchecked, acknowledged_writes,
+    unknown_writes, violations, examples[]} or null
 
-The exit code is 1 if the verification found a violation, or if nothing at all was answered.";
+The exit code is 1 if the verification found a violation, or if nothing at all
+was answered.";
 
 const DEMO_HELP: &str = "\
 Examples:

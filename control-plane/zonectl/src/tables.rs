@@ -14,13 +14,18 @@ use crate::{
     text::{count, shorten, show_bound, show_bytes, show_duration},
 };
 
-/// An empty table with a header.
-pub fn table(header: &[&str]) -> Table {
+fn plain_table() -> Table {
     let mut table = Table::new();
     table
         .load_style(UTF8_FULL_CONDENSED.with_rounded_corners())
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(header.iter().map(|name| Cell::new(name).add_attribute(Attribute::Bold)));
+        .set_content_arrangement(ContentArrangement::Dynamic);
+    table
+}
+
+/// An empty table with a header.
+pub fn table(header: &[&str]) -> Table {
+    let mut table = plain_table();
+    table.set_header(header.iter().map(|name| Cell::new(name).add_attribute(Attribute::Bold)));
     table
 }
 
@@ -141,8 +146,7 @@ pub fn node_detail(detail: &NodeDetailForm) -> String {
         let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
         if ids.is_empty() { "none".to_owned() } else { ids.join(", ") }
     };
-    let mut table = table(&["", ""]);
-    table.set_header(Vec::<Cell>::new());
+    let mut table = plain_table();
     for (name, value) in [
         ("node", format!("{} ({})", node.name, node.id)),
         ("state", node.state.to_owned()),

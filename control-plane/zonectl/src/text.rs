@@ -83,7 +83,15 @@ pub fn show_key(key: &[u8]) -> String {
 
 /// The bound of a key range, escaped already; `open` where there is none.
 pub fn show_bound(key: &str, open: &str) -> String {
-    if key.is_empty() { open.to_owned() } else { shorten(key, 40) }
+    if key.is_empty() {
+        return open.to_owned();
+    }
+    // A space at an end would not be seen.
+    let inner = key.trim_matches(' ');
+    let leading = key.len() - key.trim_start_matches(' ').len();
+    let trailing = key.len() - leading - inner.len();
+    let space = "\\x20";
+    shorten(&format!("{}{inner}{}", space.repeat(leading), space.repeat(trailing)), 40)
 }
 
 /// At most `width` characters.
@@ -169,6 +177,9 @@ mod tests {
         assert_eq!(show_duration(Duration::from_millis(4_200)), "4.2 s");
         assert_eq!(show_duration(Duration::from_secs(200)), "3 min 20 s");
         assert_eq!(shorten("abcdef", 4), "abc…");
+        assert_eq!(show_bound("", "(lowest)"), "(lowest)");
+        assert_eq!(show_bound(" ", ""), "\\x20");
+        assert_eq!(show_bound(" a b  ", ""), "\\x20a b\\x20\\x20");
         assert_eq!(count(1, "node", "nodes"), "1 node");
     }
 }

@@ -15,7 +15,11 @@ pub enum ConnectError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// What each endpoint said last, in one text.
-    #[error("no member of the control plane gave a partition map within {waited:?}: {problems}")]
+    #[error(
+        "no member of the control plane gave a partition map within {:.1} s ({problems}). Is the zone \
+         running, and are these its addresses?",
+        waited.as_secs_f64()
+    )]
     Unreachable { waited: Duration, problems: String },
     #[error("the zone has not been initialised yet (run `zonectl init`): {0}")]
     NotInitialized(String),
@@ -30,7 +34,10 @@ pub enum RequestError {
     #[error("refused as {code:?}: {message}")]
     Rejected { code: Code, message: String },
     /// No attempt succeeded in time. `last` is what the last one ended with.
-    #[error("no success within {waited:?} and {attempts} attempts; the last problem: {last}")]
+    #[error(
+        "no success within {:.1} s and {attempts} attempts; the last problem: {last}",
+        waited.as_secs_f64()
+    )]
     Deadline { waited: Duration, attempts: u32, last: String },
     /// A server broke the protocol.
     #[error("a server gave an answer that cannot be: {0}")]
@@ -53,7 +60,8 @@ pub enum WriteError {
     /// minute at most.
     #[error(
         "the outcome is unknown: the write may or may not have taken effect \
-         ({attempts} attempts in {waited:?}; the last problem: {last})"
+         ({attempts} attempts in {:.1} s; the last problem: {last})",
+        waited.as_secs_f64()
     )]
     Unknown { waited: Duration, attempts: u32, last: String },
 }

@@ -62,6 +62,9 @@ pub(crate) struct RoutingMap {
     addresses: BTreeMap<NodeId, String>,
 }
 
+/// Hints do not add addresses beyond this: a node that goes mad cannot fill the memory.
+const ADDRESSES_MAX: usize = 65_536;
+
 /// Converts one route from the wire.
 fn route(wire: v1::PartitionRoute) -> Result<Route, MapError> {
     let partition = PartitionId(wire.partition_id);
@@ -201,7 +204,9 @@ impl RoutingMap {
 
     /// A node said where it, or another one, is reached.
     pub(crate) fn set_address(&mut self, node: NodeId, address: String) {
-        self.addresses.insert(node, address);
+        if self.addresses.contains_key(&node) || self.addresses.len() < ADDRESSES_MAX {
+            self.addresses.insert(node, address);
+        }
     }
 
     /// A replica said what its partition's range is. Whether that is newer than what was known.

@@ -39,7 +39,8 @@ impl Backoff {
 
 /// Bounds how much of a client's traffic can be retries.
 ///
-/// Each request pays in a fraction of an attempt, each attempt after a request's first takes one out.
+/// Each request pays in a fraction of an attempt, each attempt after a request's first takes one out;
+/// following a hint is free, so that sick partitions do not slow down the moves of healthy ones.
 /// When nothing is left, requests do not fail (an outage of a few seconds has to be survived by
 /// everybody who waits in it): they wait for the longest backoff between attempts, so that a zone in
 /// trouble sees five attempts per second and waiting request at most.

@@ -85,6 +85,10 @@ enum Next {
     End(WriteError),
 }
 
+/// A new leader is told by the watch of the map, or by hints. If neither says anything for so many
+/// rounds, the map is fetched: the watch may be broken.
+const ROUNDS_PER_REFRESH: u32 = 8;
+
 pub(crate) struct Request<'a> {
     shared: &'a Shared,
     /// The request goes to the partition that holds this key.
@@ -96,6 +100,9 @@ pub(crate) struct Request<'a> {
     candidates: Candidates,
     backoff: Backoff,
     attempts: u32,
+    /// Whether the next attempt is a correction of the last one, and no retry that counts.
+    correcting: bool,
+    rounds: u32,
     last_problem: String,
     claim: Option<ProbeClaim>,
 }
@@ -121,6 +128,8 @@ impl<'a> Request<'a> {
             candidates: Candidates::starting_at(turn),
             backoff: Backoff::new(shared.options.backoff_min, shared.options.backoff_max),
             attempts: 0,
+            correcting: false,
+            rounds: 0,
             last_problem: "no attempt was made".to_owned(),
             claim: None,
         }
@@ -171,7 +180,7 @@ impl<'a> Request<'a> {
             };
             match self.attempt(&route, node, &address).await {
                 Ok(answer) => return Ok(answer),
-                Err(Next::Go) => {}
+                Err(Next::Go) => self.correcting = true,
                 Err(Next::Others) => {
                     // While another request probes the partition, this one does not join in with a
                     // whole round.
@@ -196,7 +205,8 @@ impl<'a> Request<'a> {
         node: NodeId,
         address: &str,
     ) -> Result<Answer, Next> {
-        if self.attempts > 0 && !self.shared.budget.take() {
+        let counts = self.attempts > 0 && !std::mem::take(&mut self.correcting);
+        if counts && !self.shared.budget.take() {
             let wait = self.backoff.draw_longest(&self.shared.environment);
             self.shared.environment.sleep(wait.min(self.remaining())).await;
             if self.remaining().is_zero() {
@@ -312,7 +322,10 @@ impl<'a> Request<'a> {
     /// request at a time probes with the short backoff, the others lean on it.
     async fn wait_for_a_round(&mut self, route: &Route, news: u64) {
         let shared = self.shared;
-        shared.keeper.want_refresh();
+        self.rounds += 1;
+        if self.rounds.is_multiple_of(ROUNDS_PER_REFRESH) {
+            shared.keeper.want_refresh();
+        }
         if self.claim.as_ref().is_none_or(|claim| claim.partition() != route.partition) {
             self.claim = None;
             self.claim = shared.directory.claim(route.partition);

@@ -176,6 +176,9 @@ pub(crate) fn has_connect_error(status: &Status) -> bool {
     false
 }
 
+/// What tonic says of every broken connection, besides the cause.
+const NO_CAUSE: &str = "transport error";
+
 /// The status in words for people: what the server said, or what is wrong with the connection down to
 /// the first cause.
 pub(crate) fn describe(status: &Status) -> String {
@@ -186,7 +189,7 @@ pub(crate) fn describe(status: &Status) -> String {
     let mut source: Option<&(dyn Error + 'static)> = status.source();
     while let Some(error) = source {
         let cause = error.to_string();
-        if !cause.is_empty() && !text.contains(&cause) {
+        if !cause.is_empty() && cause != NO_CAUSE && !text.contains(&cause) {
             text.push_str(": ");
             text.push_str(&cause);
         }

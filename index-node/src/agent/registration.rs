@@ -193,7 +193,7 @@ impl Registrar {
             return;
         }
         if for_good(status) {
-            tracing::error!(
+            tracing::warn!(
                 member = endpoint,
                 refusal = text,
                 "the control plane refuses this node"

@@ -56,8 +56,8 @@ pub async fn watch_disk(
         match store.free_bytes() {
             Ok(free) => {
                 let was_below = signs.disk_below_reserve();
-                let enough =
-                    if was_below { reserve_bytes + reserve_bytes / 8 } else { reserve_bytes };
+                let margin = if was_below { reserve_bytes / 8 } else { 0 };
+                let enough = reserve_bytes.saturating_add(margin);
                 let is_below = free < enough;
                 signs.disk_free_bytes.store(free, Ordering::Relaxed);
                 signs.disk_below_reserve.store(is_below, Ordering::Relaxed);

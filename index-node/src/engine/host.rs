@@ -19,7 +19,7 @@ use std::{
 use openraft::EntryPayload;
 use proto::v1;
 use runtime::{
-    seams::Environment,
+    seams::{Environment, Moment},
     store::{Batch, Scan, Store, StoreError, synced},
 };
 use tokio::sync::{Mutex, Semaphore};
@@ -241,6 +241,11 @@ impl ReplicaHost {
         self.shared.node
     }
 
+    /// The time by which the engine measures.
+    pub fn now(&self) -> Moment {
+        self.shared.environment.now()
+    }
+
     pub fn zone_id(&self) -> &str {
         &self.zone_id
     }
@@ -286,14 +291,24 @@ impl ReplicaHost {
         self.shared.store_failed.clone()
     }
 
-    /// Checks, for each group that is led here and has a voter on that node, whether its leadership
-    /// still holds. The outcome is in the reports.
+    /// Leaders on that node count as gone until they are heard of again. To be called when the connection
+    /// to the node broke, however shortly, or when its process is a new one.
+    pub fn forget_leaders_on(&self, node: NodeId) {
+        for replica in self.replicas() {
+            replica.forget_leader_on(node);
+        }
+    }
+
+    /// To be called when this node's watch loses another node: besides
+    /// [`forget_leaders_on`](Self::forget_leaders_on), checks for each group that is led here with a voter
+    /// there whether its leadership still holds. What comes of it is in the reports.
     pub async fn confirm_led_with(&self, lost: NodeId) {
-        let led = self.replicas().into_iter().filter(|replica| {
+        self.forget_leaders_on(lost);
+        let replicas = self.replicas();
+        let led = replicas.iter().filter(|replica| {
             replica.is_leader() && replica.voters().iter().any(|voter| voter.node == lost)
         });
-        let rounds = led.map(|replica| async move { replica.reads.confirm().await.is_ok() });
-        futures_util::future::join_all(rounds).await;
+        futures_util::future::join_all(led.map(|replica| replica.confirm())).await;
     }
 
     /// Makes the replica, if it is not there.

@@ -13,6 +13,7 @@ use tonic::Status;
 use super::{
     fences::FenceError,
     host::ReplicaHost,
+    instruments,
     replica::Replica,
     snapshot::PartitionSnapshot,
     snapshot_receive::{ReceiveError, SnapshotReceiver},
@@ -75,7 +76,11 @@ impl ReplicaHost {
     ) -> Result<AppendEntriesResponse, FrameFault> {
         check_sender(from, &request.vote)?;
         let replica = self.receiver(partition, to)?;
-        replica.raft.append_entries(request).await.map_err(FrameFault::stopped)
+        let response = replica.raft.append_entries(request).await.map_err(FrameFault::stopped)?;
+        if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
+            replica.hear(from);
+        }
+        Ok(response)
     }
 
     /// A vote request with its authority, which is checked here.
@@ -164,11 +169,15 @@ impl ReplicaHost {
             detail::status(tonic::Code::NotFound, fault.message, kind)
         })?;
         let _receiving = Receiving::begin(&replica)?;
-        let receiver = SnapshotReceiver::begin(&self.shared.store, &self.lineages, &header)
-            .map_err(receive_status)?;
-        let (vote, snapshot) = receive_items(receiver, chunks).await?;
-        let vote = install(&replica, vote, snapshot).await?;
-        Ok(snapshot_stream::encode_response(&vote))
+        let received = async {
+            let receiver = SnapshotReceiver::begin(&self.shared.store, &self.lineages, &header)
+                .map_err(receive_status)?;
+            let (vote, snapshot) = receive_items(receiver, chunks).await?;
+            install(&replica, vote, snapshot).await
+        };
+        let vote = received.await;
+        instruments::snapshot_received(vote.is_ok());
+        Ok(snapshot_stream::encode_response(&vote?))
     }
 
     /// Where the logs of these groups end.
@@ -210,7 +219,9 @@ impl ReplicaHost {
                 authority,
                 timeout,
             };
-            replica.take_over(order).await
+            let result = replica.take_over(order).await;
+            instruments::take_over(result.outcome());
+            result
         });
         let at_once = self.shared.options.takeovers_at_once;
         let results = futures_util::stream::iter(results).buffered(at_once).collect().await;

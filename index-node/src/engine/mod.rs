@@ -9,6 +9,7 @@
 //! - [`membership`], [`takeover`], [`report`], [`heat`]: what the control plane and the peers ask.
 //! - [`snapshot`], [`snapshot_stream`], [`snapshot_receive`]: a replica's content on its way to another.
 //! - [`transport`]: how messages leave; [`host_peer`]: how they come in; [`host_orders`]: orders.
+//! - [`options`], [`instruments`], [`clock`], [`codec`]: settings, metrics, partition time, encoding.
 //!
 //! **Architecture invariant**: the engine does not know the control plane or sessions, opens no
 //! connection, and decides nothing about where replicas are. Everything that a replica persists goes
@@ -25,6 +26,7 @@ pub mod heat;
 pub mod host;
 pub mod host_orders;
 pub mod host_peer;
+pub mod instruments;
 pub mod keys;
 pub mod lineages;
 pub mod membership;

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     error::RequestError,
+    instruments,
     replica::PartitionRaft,
     types::{NodeId, PartitionId, Placement, ReplicaId, TypeConfig},
 };
@@ -82,6 +83,7 @@ impl ReadRounds {
         while waiting.recv_many(&mut round, self.waiting_max).await > 0 {
             let answer = self.round().await;
             (self.on_round)(&answer);
+            instruments::read_round(&answer, round.len());
             for waiter in round.drain(..) {
                 // It may have stopped waiting.
                 let _ = waiter.send(answer.clone());

@@ -6,7 +6,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
@@ -88,9 +88,23 @@ pub struct Replica {
     /// One snapshot is received at a time.
     pub(super) receiving: AtomicBool,
     failure: Mutex<Option<String>>,
-    /// Since when no leader is known; none while one is.
-    leaderless_since: Mutex<Option<Moment>>,
+    sight: Mutex<LeaderSight>,
+    /// How far the others were, roughly, when the last tick looked.
+    standing: Mutex<Vec<Standing>>,
     stopping: CancellationToken,
+}
+
+/// How far a leader knows another replica to be, so roughly that it seldom changes: who it is, whether
+/// anything is known, and the order of magnitude of its lag.
+type Standing = (u64, bool, u32);
+
+/// What this process has seen of the group's leader. The core remembers whom it voted for, across
+/// restarts; whether that one still leads it does not know.
+struct LeaderSight {
+    /// The leader that was heard of last, since this process started and since its node was lost.
+    heard: Option<ReplicaId>,
+    /// When a leader was last known.
+    known_at: Moment,
 }
 
 impl Replica {
@@ -155,7 +169,8 @@ impl Replica {
             doubted,
             receiving: AtomicBool::new(false),
             failure: Mutex::new(None),
-            leaderless_since: Mutex::new(Some(now)),
+            sight: Mutex::new(LeaderSight { heard: None, known_at: now }),
+            standing: Mutex::default(),
             stopping,
         });
         tokio::spawn(Arc::clone(&this).supervise());
@@ -174,30 +189,37 @@ impl Replica {
     async fn supervise(self: Arc<Self>) {
         let mut metrics = self.raft.server_metrics();
         loop {
-            self.note_leader();
             self.shared.changes.mark(self.id());
-            let changed = async {
-                if self.raft.is_leader() && self.view.state().range.is_none() {
-                    self.create().await;
-                }
-                metrics.changed().await
-            };
             tokio::select! {
                 biased;
                 () = self.stopping.cancelled() => return,
-                changed = changed => if changed.is_err() { break },
+                changed = metrics.changed() => if changed.is_err() { break },
+                () = self.settle() => {}
             }
         }
         self.note_failure().await;
     }
 
-    fn note_leader(&self) {
-        let leads = self.leader().is_some();
-        let mut since = self.leaderless_since.lock().unwrap_or_else(PoisonError::into_inner);
-        if leads {
-            *since = None;
-        } else if since.is_none() {
-            *since = Some(self.shared.environment.now());
+    /// What a new leader still has to do. It returns once that is done, and never if there is nothing.
+    async fn settle(&self) {
+        let mut worked = false;
+        while self.raft.is_leader() {
+            let has_range = self.view.state().range.is_some();
+            if has_range && self.leads_with_quorum() {
+                break;
+            }
+            worked = true;
+            // Once this is confirmed, what an earlier leader may have proposed is applied, too: so there
+            // is one Create at most in the usual case. The state machine takes the first of several.
+            let confirmed = self.reads.confirm().await.is_ok();
+            let has_range = self.view.state().range.is_some();
+            let done = confirmed && (has_range || self.create().await);
+            if !done {
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+        }
+        if !worked {
+            std::future::pending::<()>().await;
         }
     }
 
@@ -217,38 +239,25 @@ impl Replica {
         }
     }
 
-    /// Proposes the range of a group that has none, until it has one or this replica does not lead.
-    async fn create(&self) {
-        // First whatever an earlier leader may have proposed, so that there is one Create at most in the
-        // usual case. The state machine takes the first of several.
-        while self.raft.is_leader() {
-            let confirmed = self.reads.confirm().await.is_ok();
-            if self.view.state().range.is_some() {
-                break;
+    /// Proposes the range of a group that has none; whether it has one now.
+    async fn create(&self) -> bool {
+        let operation = Operation::Create {
+            range: self.record.range.clone(),
+            range_epoch: self.record.range_epoch,
+        };
+        let command = PartitionCommand::new(self.clock.now_ms(), operation);
+        let limit = self.shared.options.write_timeout;
+        match tokio::time::timeout(limit, self.raft.client_write(command)).await {
+            Ok(Ok(_)) => true,
+            Ok(Err(error)) => {
+                tracing::debug!(partition = %self.partition(), %error, "no range yet");
+                false
             }
-            if confirmed {
-                let operation = Operation::Create {
-                    range: self.record.range.clone(),
-                    range_epoch: self.record.range_epoch,
-                };
-                let command = PartitionCommand::new(self.clock.now_ms(), operation);
-                let proposal = tokio::time::timeout(
-                    self.shared.options.write_timeout,
-                    self.raft.client_write(command),
-                );
-                match proposal.await {
-                    Ok(Ok(_)) => break,
-                    Ok(Err(error)) => {
-                        tracing::debug!(partition = %self.partition(), %error, "no range yet");
-                    }
-                    Err(_) => {
-                        tracing::debug!(partition = %self.partition(), "no range yet: no quorum");
-                    }
-                }
+            Err(_) => {
+                tracing::debug!(partition = %self.partition(), "no range yet: no quorum");
+                false
             }
-            tokio::time::sleep(RETRY_PAUSE).await;
         }
-        self.shared.changes.mark(self.id());
     }
 
     /// Tries to be elected until the group has a leader, whoever it is; gives up after a while.
@@ -270,17 +279,38 @@ impl Replica {
         }
     }
 
-    /// The replica that leads, as far as this one knows.
+    /// The replica that leads, as far as this process has seen.
     pub fn leader(&self) -> Option<Placement> {
         let metrics = self.raft.server_metrics();
-        let metrics = metrics.borrow_watched();
-        let replica = metrics.current_leader?;
-        // After a restart the core still names this replica, by its vote, although it leads no more.
-        if replica == self.record.replica.0 && !self.raft.is_leader() {
-            return None;
+        let (leader, membership) = {
+            let metrics = metrics.borrow_watched();
+            (ReplicaId(metrics.current_leader?), Arc::clone(&metrics.membership_config))
+        };
+        let seen =
+            if leader == self.id() { self.is_leader() } else { self.sight().heard == Some(leader) };
+        let node = membership.get_node(&leader.0).map(|node| node.node_id);
+        seen.then_some(Placement { replica: leader, node: node.unwrap_or_default() })
+    }
+
+    fn sight(&self) -> MutexGuard<'_, LeaderSight> {
+        self.sight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A leader has sent something.
+    pub(super) fn hear(&self, leader: ReplicaId) {
+        let mut sight = self.sight();
+        sight.known_at = self.shared.environment.now();
+        if sight.heard.replace(leader) != Some(leader) {
+            self.shared.changes.mark(self.id());
         }
-        let node = metrics.membership_config.get_node(&replica).map(|node| node.node_id);
-        Some(Placement { replica: ReplicaId(replica), node: node.unwrap_or_default() })
+    }
+
+    /// The node is lost: a leader there is one only when it is heard of again.
+    pub(super) fn forget_leader_on(&self, node: NodeId) {
+        if self.leader().is_some_and(|leader| leader.node == node && leader.replica != self.id()) {
+            self.sight().heard = None;
+            self.shared.changes.mark(self.id());
+        }
     }
 
     /// The voters of the latest membership that this replica knows of.
@@ -299,6 +329,11 @@ impl Replica {
         self.raft.is_leader()
     }
 
+    /// Confirms that this replica leads; its reports say what came of it.
+    pub(super) async fn confirm(&self) -> bool {
+        self.reads.confirm().await.is_ok()
+    }
+
     /// Whether leadership was not confirmed when it was tried last.
     pub(super) fn is_doubted(&self) -> bool {
         self.doubted.load(Relaxed)
@@ -306,8 +341,10 @@ impl Replica {
 
     /// For how long no leader is known; zero while one is.
     pub fn leaderless_for(&self) -> Duration {
-        let since = *self.leaderless_since.lock().unwrap_or_else(PoisonError::into_inner);
-        since.map_or(Duration::ZERO, |since| self.shared.environment.now().since(since))
+        if self.leader().is_some() {
+            return Duration::ZERO;
+        }
+        self.shared.environment.now().since(self.sight().known_at)
     }
 
     /// Why the replica has stopped by itself, if it has.
@@ -315,18 +352,43 @@ impl Replica {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What has to be done now and then: lets partition time go on, and reports how far learners are.
-    pub(super) fn tick(&self) {
+    /// What has to be done now and then: lets partition time go on, tries again to confirm a leadership
+    /// that is in doubt, and reports how far learners are.
+    pub(super) fn tick(self: &Arc<Self>) {
         self.clock.now_ms();
+        if self.leader().is_some() {
+            self.sight().known_at = self.shared.environment.now();
+        }
         if !self.is_leader() {
             return;
+        }
+        if self.is_doubted() {
+            let this = Arc::clone(self);
+            tokio::spawn(async move { this.confirm().await });
         }
         let metrics = self.raft.server_metrics();
         let membership = metrics.borrow_watched().membership_config.clone();
         let has_learners = membership.membership().learner_ids().next().is_some();
-        if has_learners || membership.get_joint_config().len() > 1 {
+        let is_joint = membership.get_joint_config().len() > 1;
+        if self.note_standing() || has_learners || is_joint {
             self.shared.changes.mark(self.id());
         }
+    }
+
+    /// Whether the others' standing has changed since this was last asked. Only the data metrics show
+    /// it, and the control plane hands a leadership only to a replica that it knows to be close.
+    fn note_standing(&self) -> bool {
+        let data = self.raft.data_metrics().borrow_watched().clone();
+        let last = data.last_log.map_or(0, |last| last.index + 1);
+        let standing = data.replication.iter().flatten().map(|(replica, matched)| {
+            let lag = last.saturating_sub(matched.map_or(0, |matched| matched.index + 1));
+            (*replica, matched.is_some(), lag.checked_ilog2().unwrap_or(0) / 4)
+        });
+        let standing: Vec<Standing> = standing.collect();
+        let mut before = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = *before != standing;
+        *before = standing;
+        changed
     }
 
     /// Ends the replica's part in its group, and returns when nothing of it touches the store any more.

@@ -59,7 +59,7 @@ impl Replica {
             replica_id: self.id().0,
             phase: phase.into(),
             term: server.vote.leader_id().term,
-            leader_replica_id: server.current_leader.unwrap_or_default(),
+            leader_replica_id: self.leader().map_or(0, |leader| leader.replica.0),
             leading: failure.is_none() && self.leads_with_quorum(),
             last_log: data.last_log.as_ref().map(types::position),
             applied: state.applied.as_ref().map(types::position),

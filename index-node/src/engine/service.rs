@@ -11,6 +11,7 @@ use super::{
     command::{Condition, Mutation, WriteId},
     error::RequestError,
     host::ReplicaHost,
+    instruments,
     replica::Replica,
     requests::{Found, ListQuery, WriteRequest},
     types::PartitionId,
@@ -101,8 +102,16 @@ impl IndexApi {
         Self { host }
     }
 
-    fn status(&self, error: &RequestError) -> Status {
-        error.status(self.host.directory())
+    /// Counts the answer, and converts its error.
+    async fn answer<T>(
+        &self,
+        method: &'static str,
+        work: impl Future<Output = Result<T, RequestError>>,
+    ) -> Result<T, Status> {
+        let began = self.host.now();
+        let answer = work.await;
+        instruments::request(method, &answer, self.host.now().since(began));
+        answer.map_err(|error| error.status(self.host.directory()))
     }
 
     /// The replica that the client means, and the range epoch that it believes in.
@@ -171,16 +180,14 @@ impl IndexService for IndexApi {
         &self,
         request: Request<v1::PutRequest>,
     ) -> Result<Response<v1::PutResponse>, Status> {
-        let answer = self.do_put(request.into_inner()).await;
-        answer.map(Response::new).map_err(|error| self.status(&error))
+        self.answer("put", self.do_put(request.into_inner())).await.map(Response::new)
     }
 
     async fn delete(
         &self,
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::DeleteResponse>, Status> {
-        let answer = self.do_delete(request.into_inner()).await;
-        answer.map(Response::new).map_err(|error| self.status(&error))
+        self.answer("delete", self.do_delete(request.into_inner())).await.map(Response::new)
     }
 
     async fn get(
@@ -188,13 +195,13 @@ impl IndexService for IndexApi {
         request: Request<v1::GetRequest>,
     ) -> Result<Response<v1::GetResponse>, Status> {
         let request = request.into_inner();
-        let answer = async {
+        let work = async {
             check_key("key", &request.key)?;
             let (replica, range_epoch) = self.target(request.target)?;
             let found = replica.get(range_epoch, &request.key).await?;
             Ok((found, replica.now_ms()))
         };
-        let (found, partition_time_ms) = answer.await.map_err(|error| self.status(&error))?;
+        let (found, partition_time_ms) = self.answer("get", work).await?;
         let item = found.map(convert_item).transpose()?;
         Ok(Response::new(v1::GetResponse { item, partition_time_ms }))
     }
@@ -204,7 +211,7 @@ impl IndexService for IndexApi {
         request: Request<v1::ListRequest>,
     ) -> Result<Response<v1::ListResponse>, Status> {
         let request = request.into_inner();
-        let answer = async {
+        let work = async {
             check_length("prefix", &request.prefix)?;
             check_length("start_after", &request.start_after)?;
             if !(1..=LIST_LIMIT_MAX).contains(&request.limit) {
@@ -223,7 +230,7 @@ impl IndexService for IndexApi {
             let page = replica.list(&query).await?;
             Ok((page, replica.now_ms()))
         };
-        let (page, partition_time_ms) = answer.await.map_err(|error| self.status(&error))?;
+        let (page, partition_time_ms) = self.answer("list", work).await?;
         let items = page.items.into_iter().map(convert_item).collect::<Result<_, _>>()?;
         Ok(Response::new(v1::ListResponse {
             items,

@@ -33,31 +33,41 @@ pub(super) struct TakeOver {
 
 impl Replica {
     fn result(&self, outcome: Outcome, message: impl Into<String>) -> v1::TakeOverResult {
-        let server = self.raft.server_metrics().borrow_watched().clone();
+        let term = self.raft.server_metrics().borrow_watched().vote.leader_id().term;
         v1::TakeOverResult {
             group: Some(v1::GroupReplica {
                 partition_id: self.partition().0,
                 replica_id: self.id().0,
             }),
             outcome: outcome.into(),
-            term: server.vote.leader_id().term,
-            leader_replica_id: server.current_leader.unwrap_or_default(),
+            term,
+            leader_replica_id: self.leader().map_or(0, |leader| leader.replica.0),
             message: message.into(),
         }
     }
 
     /// Why the leader that this replica knows may not be passed over; none if it may.
-    pub(super) fn leader_stands(&self, authority: VoteAuthority) -> Option<String> {
+    pub(super) fn leader_stands(
+        &self,
+        authority: VoteAuthority,
+        candidate: ReplicaId,
+    ) -> Option<String> {
         let leader = self.leader();
+        // If it stands for election again, it has lost its leadership: by a restart, say.
+        let is_candidate =
+            leader.is_some_and(|leader| leader.replica == candidate && candidate != self.id());
         let lost_node = match authority {
             VoteAuthority::Ordinary => return Some("no authority was given".to_owned()),
             VoteAuthority::Handover => return None,
+            VoteAuthority::Conclusion { .. } | VoteAuthority::Peers { .. } if is_candidate => {
+                return None;
+            }
             VoteAuthority::Conclusion { lost_node, .. } => lost_node,
+            VoteAuthority::Peers { lost_node: NodeId(0) } => {
+                return (self.leaderless_for() < LEADERLESS_MIN)
+                    .then(|| "this replica had a leader a moment ago".to_owned());
+            }
             VoteAuthority::Peers { lost_node } => {
-                if lost_node == NodeId(0) {
-                    return (self.leaderless_for() < LEADERLESS_MIN)
-                        .then(|| "this replica had a leader a moment ago".to_owned());
-                }
                 if !self.shared.watch.has_lost(lost_node) {
                     return Some(format!("this node has not lost node {lost_node}"));
                 }
@@ -102,7 +112,7 @@ impl Replica {
 
     async fn campaign(&self, order: &TakeOver) -> v1::TakeOverResult {
         if !self.is_leader() {
-            if let Some(reason) = self.leader_stands(order.authority) {
+            if let Some(reason) = self.leader_stands(order.authority, order.candidate) {
                 return self.result(Outcome::LedElsewhere, reason);
             }
             let until = self.shared.environment.now() + order.timeout;
@@ -163,9 +173,7 @@ impl Replica {
             if self.reads.confirm().await.is_ok() {
                 return self.result(Outcome::LedElsewhere, "this replica leads, with a quorum");
             }
-        } else if self.leader().is_some_and(|leader| leader.replica == order.candidate) {
-            return self.result(Outcome::Disarmed, "the candidate leads already");
-        } else if let Some(reason) = self.leader_stands(order.authority) {
+        } else if let Some(reason) = self.leader_stands(order.authority, order.candidate) {
             return self.result(Outcome::LedElsewhere, reason);
         }
         let vote = match self.raft.with_raft_state(|state| *state.vote_ref()).await {
@@ -189,7 +197,8 @@ impl Replica {
         if !request.leadership_transfer {
             return Ok(request);
         }
-        match (authority, self.leader_stands(authority)) {
+        let candidate = ReplicaId(request.vote.leader_id().node_id);
+        match (authority, self.leader_stands(authority, candidate)) {
             (_, None) => Ok(request),
             // Whether it is granted decides the lease.
             (VoteAuthority::Ordinary | VoteAuthority::Conclusion { .. }, Some(_)) => {

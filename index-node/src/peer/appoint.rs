@@ -66,7 +66,9 @@ fn log_order(position: &GroupLogPosition) -> Option<(u64, u64, u64)> {
 }
 
 /// The survivor with the greatest log; of equals the one with the lowest replica id. None if there are
-/// no positions, or if one of the survivors leads.
+/// no positions, or if one of the survivors leads or is followed by another one: who does not hear of
+/// that leader may be the one with the bad link. (If nobody but the survivors' votes says that it leads,
+/// because it has restarted, then it acts itself when its turn comes.)
 pub fn choose(
     case: &Case,
     positions: &BTreeMap<ReplicaId, GroupLogPosition>,
@@ -74,7 +76,11 @@ pub fn choose(
     let mut best: Option<(Placement, &GroupLogPosition)> = None;
     for survivor in &case.survivors {
         let Some(position) = positions.get(&survivor.replica) else { continue };
-        if position.leader_replica_id == survivor.replica.0 {
+        let leader = ReplicaId(position.leader_replica_id);
+        let leads = leader == survivor.replica;
+        let follows =
+            leader != case.own && case.survivors.iter().any(|survivor| survivor.replica == leader);
+        if leads || follows {
             return None;
         }
         if best.is_none_or(|(_, greatest)| log_order(position) > log_order(greatest)) {
@@ -317,8 +323,13 @@ mod tests {
     fn a_group_that_is_led_is_left_alone() {
         let leading = GroupLogPosition { leader_replica_id: 2, ..at(1, 1) };
         assert_eq!(choose(&case(1, Some(7)), &positions([(1, at(1, 9)), (2, leading)])), None);
-        let following = GroupLogPosition { leader_replica_id: 7, ..at(1, 1) };
-        assert!(choose(&case(1, Some(7)), &positions([(2, following)])).is_some());
+        // The lost leader, whom the others have not forgotten; and one of them, whom only this node misses.
+        let following = |leader| GroupLogPosition { leader_replica_id: leader, ..at(1, 1) };
+        assert!(choose(&case(1, Some(7)), &positions([(2, following(7))])).is_some());
+        assert!(choose(&case(1, Some(7)), &positions([(2, following(3))])).is_none());
+        assert!(choose(&case(1, None), &positions([(2, following(3))])).is_none());
+        // A leader that has restarted acts itself.
+        assert!(choose(&case(1, None), &positions([(1, at(1, 1)), (2, following(1))])).is_some());
     }
 
     #[test]

@@ -171,6 +171,13 @@ impl Link {
         }
     }
 
+    /// Gives the link up: after [`run`](Self::run) was dropped.
+    pub fn end(&self) {
+        self.condition.send_replace(Condition::Down);
+        self.pending.fail_all();
+        self.context.watch.end(self.to);
+    }
+
     async fn keep_up(&self) {
         let mut backoff = BACKOFF_MIN;
         loop {
@@ -289,13 +296,6 @@ impl Link {
                 let _ = sender.try_send(Outgoing::Ping(question));
             }
         }
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        self.pending.fail_all();
-        self.context.watch.end(self.to);
     }
 }
 

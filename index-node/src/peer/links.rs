@@ -89,4 +89,5 @@ async fn run(link: Arc<Link>, stop: CancellationToken) {
         () = stop.cancelled() => {}
         () = link.run() => {}
     }
+    link.end();
 }

@@ -74,6 +74,24 @@ impl Clients {
         }
     }
 
+    /// Asks again and again at this node, until the partition's time is known and the write ends in
+    /// one way or the other.
+    pub async fn put_once(
+        &mut self,
+        address: &str,
+        partition: u64,
+        key: &str,
+    ) -> Result<u64, Status> {
+        let write_id = self.environment.random_bytes();
+        for _ in 0..2 {
+            match self.put_at(address, partition, key, "value", write_id).await {
+                Err(status) if status.code() == Code::FailedPrecondition => {}
+                ended => return ended,
+            }
+        }
+        self.put_at(address, partition, key, "value", write_id).await
+    }
+
     /// Writes at whichever of these nodes leads, until it is acknowledged.
     pub async fn put(&mut self, addresses: &[&str], partition: u64, key: &str, value: &str) -> u64 {
         let write_id = self.environment.random_bytes();

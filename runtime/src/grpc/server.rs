@@ -27,6 +27,9 @@ use crate::seams::{BoxConnection, Listener};
 pub struct ServerOptions {
     /// None: plain text.
     pub tls: Option<TlsFiles>,
+    /// The services of which the health service knows, by their full names. It always knows the whole
+    /// server, by the empty name.
+    pub service_names: Vec<&'static str>,
     /// Requests that one connection may have under way.
     pub streams_per_connection_max: u32,
     /// Without an answer to a ping for so long, a connection is closed.
@@ -37,6 +40,7 @@ impl Default for ServerOptions {
     fn default() -> Self {
         Self {
             tls: None,
+            service_names: Vec::new(),
             streams_per_connection_max: 4_096,
             keep_alive_timeout: Duration::from_secs(5),
         }
@@ -127,8 +131,8 @@ fn incoming(listener: Box<dyn Listener>) -> impl Stream<Item = io::Result<Server
     })
 }
 
-/// Serves `routes`, with reflection and the standard health service (every service SERVING), until
-/// `shutdown` is cancelled; then requests under way may finish, and this returns.
+/// Serves `routes`, with reflection and the standard health service (every service that the options name
+/// is SERVING), until `shutdown` is cancelled; then requests under way may finish, and this returns.
 pub async fn serve(
     listener: Box<dyn Listener>,
     routes: Routes,
@@ -136,7 +140,9 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
     let (health_reporter, health) = tonic_health::server::health_reporter();
-    health_reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    for name in options.service_names.iter().chain(&[""]) {
+        health_reporter.set_service_status(name, tonic_health::ServingStatus::Serving).await;
+    }
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)

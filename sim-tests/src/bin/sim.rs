@@ -80,6 +80,16 @@ struct SweepArguments {
 
 #[derive(Args, Clone)]
 struct ZoneArguments {
+    /// Members of the control plane: 1, 3 or 5
+    #[arg(long, value_name = "N", default_value = "3")]
+    members: u32,
+    #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(3..))]
+    index_nodes: u32,
+    #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u32).range(1..=24))]
+    partitions: u32,
+    /// How long a node's loss lasts before its replicas are made again elsewhere
+    #[arg(long, value_name = "SECONDS", default_value = "300")]
+    replace_after_seconds: u64,
     /// Simulated seconds in which things go wrong
     #[arg(long, value_name = "SECONDS", default_value = "20")]
     faults_seconds: u64,
@@ -123,13 +133,27 @@ impl ZoneArguments {
             faults_for: Duration::from_secs(self.faults_seconds),
             ..RunOptions::default()
         };
+        options.zone.members = self.members;
+        options.zone.index_nodes = self.index_nodes;
+        options.zone.partitions = self.partitions;
+        options.zone.replace_after = Duration::from_secs(self.replace_after_seconds);
         options.zone.sabotage = self.sabotage;
         options
     }
 
-    /// The same on the command line of a child.
+    /// The same on another command line.
     fn to_flags(&self) -> Vec<String> {
-        let mut flags = vec!["--faults-seconds".into(), self.faults_seconds.to_string()];
+        let numbers = [
+            ("--members", u64::from(self.members)),
+            ("--index-nodes", u64::from(self.index_nodes)),
+            ("--partitions", u64::from(self.partitions)),
+            ("--replace-after-seconds", self.replace_after_seconds),
+            ("--faults-seconds", self.faults_seconds),
+        ];
+        let mut flags: Vec<String> = numbers
+            .iter()
+            .flat_map(|(flag, number)| [(*flag).into(), number.to_string()])
+            .collect();
         if let Some(sabotage) = self.sabotage {
             flags.extend(["--sabotage".into(), sabotage.name().into()]);
         }
@@ -138,14 +162,8 @@ impl ZoneArguments {
 }
 
 fn reproduction(seed: u64, zone: &ZoneArguments) -> String {
-    let mut command = format!("cargo run -p sim-tests --bin sim -- run --seed {seed} --trace");
-    if zone.faults_seconds != 20 {
-        command.push_str(&format!(" --faults-seconds {}", zone.faults_seconds));
-    }
-    if let Some(sabotage) = zone.sabotage {
-        command.push_str(&format!(" --sabotage {}", sabotage.name()));
-    }
-    command
+    let flags = zone.to_flags().join(" ");
+    format!("cargo run -p sim-tests --bin sim -- run --trace --seed {seed} {flags}")
 }
 
 fn show(report: &Report, zone: &ZoneArguments, format: Format) {

@@ -63,7 +63,7 @@ impl Applier<'_> {
         let add = proposal.add.map(|node| Replica { id: self.new_replica(), node });
         let change = ReplicaChange { partition: id, remove, add };
         let kind = match proposal.purpose {
-            ChangePurpose::Repair => OperationKind::Repair(change),
+            ChangePurpose::Repair | ChangePurpose::ReplaceFailed => OperationKind::Repair(change),
             ChangePurpose::Spread | ChangePurpose::Drain { .. } => {
                 OperationKind::MoveReplica(change)
             }
@@ -93,6 +93,13 @@ impl Applier<'_> {
                         return stale(format!("partition {id} lacks no replica"));
                     }
                     (Some(_) | None, Some(_)) => {}
+                }
+                Ok((Origin::Repair, None))
+            }
+            ChangePurpose::ReplaceFailed => {
+                // That it has failed is reported, not committed: the leader is taken at its word.
+                if remove.is_none() || proposal.add.is_none() {
+                    return stale("a failed replica is replaced by another".into());
                 }
                 Ok((Origin::Repair, None))
             }
@@ -157,6 +164,10 @@ impl Applier<'_> {
         // Founders that differ could elect two leaders: no change before the group exists.
         if partition.observed.is_none() {
             return Err(Refusal::NotFounded { partition: id });
+        }
+        let is_up = |node| self.state.node(node).is_some_and(|node| node.is_up());
+        if !partition.has_majority(|voter| is_up(voter.node)) {
+            return Err(Refusal::NoMajority { partition: id });
         }
         Ok(())
     }

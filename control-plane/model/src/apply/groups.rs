@@ -72,7 +72,7 @@ impl Applier<'_> {
             return Err(invalid("it places one replica on two nodes"));
         }
         let mut membership = membership.clone();
-        membership.voter_sets.iter_mut().for_each(|set| sort(set));
+        membership.voter_sets.iter_mut().for_each(sort);
         sort(&mut membership.learners);
         Ok(Some(membership))
     }

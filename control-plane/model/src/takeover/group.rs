@@ -260,7 +260,7 @@ impl Group {
             })
             .map(|(survivor, position)| {
                 let eligible = state.node(survivor.node).is_some_and(|node| node.is_eligible());
-                let leads = state.partitions_led_by(survivor.node).count()
+                let leads = state.leader_count(survivor.node)
                     + given.get(&survivor.node).copied().unwrap_or(0);
                 let claims = self.claims_to_lead(survivor.id);
                 (Reverse(position.last_log), !claims, !eligible, leads, survivor.id, survivor.node)

@@ -3,8 +3,10 @@
 mod bad_input;
 mod commands;
 mod detector;
+mod group;
 mod leaders;
 mod placement;
 mod reconcile;
+mod status;
 mod takeover;
 mod world;

@@ -287,6 +287,40 @@ fn replicas_are_spread_again_when_a_fault_domain_returns() {
 }
 
 #[test]
+fn a_replica_that_has_failed_on_a_living_node_is_replaced() {
+    let mut world = zone(4, 5);
+    let (id, partition) = world.state.partitions().first().expect("some");
+    let (id, victim) = (*id, partition.targets[2]);
+    world.groups.get_mut(&id).expect("founded").fail(victim.id);
+    world.run(3);
+    assert!(world.state.partition(id).expect("there").target(victim.id).is_none());
+    world.settle(400);
+    world.check_healthy();
+}
+
+#[test]
+fn a_founder_that_comes_late_gets_its_replica() {
+    let mut world = World::new(4, 3, &["a", "b", "c"]);
+    while !world.state.unplaced().is_empty() {
+        world.step();
+    }
+    // Nothing of what was ordered has arrived at node 3 when it goes.
+    for group in world.groups.values_mut() {
+        group.replicas.retain(|_, replica| replica.node != NodeId(3));
+    }
+    world.kill(NodeId(3));
+    world.run(20);
+    assert!(world.groups.values().all(|group| group.leader.is_some()));
+    world.view.take_touched(&world.state);
+    world.restart(NodeId(3));
+    world.step();
+    let touched = world.view.take_touched(&world.state);
+    assert_eq!(touched.len(), 4, "what a complete report lacks is news");
+    world.settle(400);
+    world.check_healthy();
+}
+
+#[test]
 fn a_view_without_reports_orders_nothing() {
     let world = zone(4, 3);
     let blank = ZoneView::new(world.now);
@@ -384,25 +418,56 @@ proptest! {
         faults in proptest::collection::vec(fault(), 1..25),
         loss in prop_oneof![Just(0_u64), 2_u64..10],
     ) {
-        let mut world = World::new(6, 3, &["a", "b", "c", "d", "e"]);
-        world.loss = loss;
-        world.run(40);
-        for fault in &faults {
-            inflict(&mut world, fault);
-            world.step();
-        }
-        world.loss = 0;
-        for node in 1..=5 {
-            world.thaw(NodeId(node));
-            world.restart(NodeId(node));
-            let _ = world.apply(Action::UncordonNode { node: NodeId(node) });
-        }
-        world.settle(3_000);
-        world.check_healthy();
-        let plan = model::leaders::plan(&world.state, &world.view);
-        prop_assert_eq!(plan.transfers, Vec::new(), "leaders are as even as replicas allow");
-        prop_assert_eq!(problems(&world), Vec::<String>::new());
-        world.run(100);
-        prop_assert!(world.activity.is_empty(), "{:?}", world.activity);
+        recovers(&faults, loss);
     }
+}
+
+/// Inflicts the faults, ends them all, and checks that the zone becomes whole and then rests.
+fn recovers(faults: &[Fault], loss: u64) {
+    let mut world = World::new(6, 3, &["a", "b", "c", "d", "e"]);
+    world.loss = loss;
+    world.run(40);
+    for fault in faults {
+        inflict(&mut world, fault);
+        world.step();
+    }
+    world.loss = 0;
+    for node in 1..=5 {
+        world.thaw(NodeId(node));
+        world.restart(NodeId(node));
+        let _ = world.apply(Action::UncordonNode { node: NodeId(node) });
+    }
+    world.settle(3_000);
+    world.check_healthy();
+    let plan = model::leaders::plan(&world.state, &world.view);
+    assert_eq!(plan.transfers, Vec::new(), "leaders are as even as replicas allow");
+    assert_eq!(problems(&world), Vec::<String>::new());
+    world.run(100);
+    assert!(world.activity.is_empty(), "{:?}", world.activity);
+}
+
+/// Found by the property above.
+#[test]
+fn known_histories() {
+    use Fault::{Drain, Freeze, Kill, Move, Restart, Run, Uncordon};
+    recovers(
+        &[
+            Kill(4),
+            Move { partition: 1, to: 5 },
+            Run(7),
+            Move { partition: 6, to: 2 },
+            Freeze(3),
+            Drain(2),
+            Restart(1),
+            Uncordon(1),
+            Run(35),
+            Run(16),
+            Kill(4),
+            Run(41),
+            Freeze(3),
+            Restart(4),
+            Run(3),
+        ],
+        2,
+    );
 }

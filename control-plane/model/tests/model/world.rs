@@ -7,20 +7,21 @@ use std::{
 };
 
 use model::{
-    Action, Applied, Command, Incarnation, LogPosition, NodeId, Outcome, PartitionId, ReplicaId,
-    Revision, Term, WallTime, ZoneState, ZoneView,
+    Action, Applied, Command, Incarnation, NodeId, Outcome, PartitionId, Revision, Term, WallTime,
+    ZoneState, ZoneView,
     command::Registration,
     detector::{Detector, DetectorOptions},
     node::Capacity,
-    observation::{Heartbeat, Progress, ReplicaPhase, ReplicaReport, ReportedMembership},
-    order::{Order, OrderKind},
-    partition::{Membership, Replica},
+    observation::{Heartbeat, ReplicaPhase},
+    order::Order,
     plan::{self, PlanOptions},
     reconcile::{Reconciled, reconcile},
-    takeover::{CallKind, GroupPosition, GroupResult, TakeOverOutcome, TakeoverOptions, Takeovers},
+    takeover::{CallKind, GroupResult, TakeOverOutcome, TakeoverOptions, Takeovers},
     zone_clock::ZoneClock,
 };
 use uuid::Uuid;
+
+use crate::group::ToyGroup;
 
 pub const STEP: Duration = Duration::from_millis(100);
 
@@ -60,29 +61,6 @@ pub struct ToyNode {
     pub connected: bool,
     pub incarnation: u64,
     pub fault_domain: String,
-}
-
-#[derive(Clone, Debug)]
-pub struct ToyReplica {
-    pub node: NodeId,
-    pub phase: ReplicaPhase,
-    /// The members that it was founded with.
-    pub founders: Vec<Replica>,
-    /// How much of the log it has.
-    pub matched: u64,
-}
-
-/// A group that commits whatever a majority of its voters can.
-#[derive(Clone, Debug, Default)]
-pub struct ToyGroup {
-    pub replicas: BTreeMap<ReplicaId, ToyReplica>,
-    pub membership: Option<Membership>,
-    pub leader: Option<ReplicaId>,
-    pub term: u64,
-    pub index: u64,
-    /// Elections that fail although all is well.
-    pub failing_elections: u32,
-    pub elections: u32,
 }
 
 pub struct World {
@@ -239,6 +217,7 @@ impl World {
     pub fn step(&mut self) {
         self.now += STEP;
         self.activity.clear();
+        self.replicate();
         self.speak();
         let judgement = self.detector.judge(self.now, &self.state, &self.view);
         for node in &judgement.probe {
@@ -280,6 +259,17 @@ impl World {
             self.activity.push(format!("{action:?}"));
             if !self.is_lost() {
                 self.apply(action).expect("batches are always applied");
+            }
+        }
+    }
+
+    /// Leaders bring everybody up to date.
+    fn replicate(&mut self) {
+        let alive: BTreeSet<NodeId> =
+            self.nodes.keys().copied().filter(|node| self.is_responsive(*node)).collect();
+        for group in self.groups.values_mut() {
+            if group.leader.is_some() && group.has_majority(&alive) {
+                group.catch_up(&alive);
             }
         }
     }
@@ -401,251 +391,5 @@ impl World {
             assert_eq!(live.count(), partition.targets.len(), "{id}: nothing is left over");
         }
         self.state.check().expect("G4");
-    }
-}
-
-impl ToyGroup {
-    fn lose_leader_on(&mut self, node: NodeId) {
-        if self.leader.is_some_and(|leader| self.replicas[&leader].node == node) {
-            self.leader = None;
-        }
-    }
-
-    fn report(&self, id: PartitionId, replica: ReplicaId, toy: &ToyReplica) -> ReplicaReport {
-        let leading = self.leader == Some(replica);
-        let membership = self.membership.clone().filter(|membership| {
-            toy.phase == ReplicaPhase::Live && membership.log_position.index <= toy.matched
-        });
-        let progress = self.replicas.iter().filter(|_| leading).map(|(other, toy)| Progress {
-            replica: *other,
-            matched: Some(self.log_position(toy.matched)),
-            lag_entries: self.index - toy.matched,
-        });
-        ReplicaReport {
-            partition: id,
-            replica,
-            phase: toy.phase,
-            term: Term(self.term),
-            leader: self.leader,
-            leading,
-            last_log: Some(self.log_position(toy.matched)),
-            applied: None,
-            membership: membership
-                .map(|membership| ReportedMembership { membership, committed: true }),
-            range: None,
-            range_epoch: model::RangeEpoch(1),
-            progress: progress.collect(),
-            stored_bytes: 0,
-            keys: 0,
-            message: String::new(),
-        }
-    }
-
-    fn log_position(&self, index: u64) -> LogPosition {
-        LogPosition { term: Term(1), leader_id: 0, index }
-    }
-
-    fn has_majority(&self, alive: &BTreeSet<NodeId>) -> bool {
-        self.membership.as_ref().is_some_and(|membership| {
-            membership.has_majority(|voter| {
-                alive.contains(&voter.node)
-                    && self
-                        .replicas
-                        .get(&voter.id)
-                        .is_some_and(|toy| toy.phase == ReplicaPhase::Live)
-            })
-        })
-    }
-
-    fn obey(&mut self, order: &Order, alive: &BTreeSet<NodeId>) {
-        match &order.kind {
-            OrderKind::Ensure { founders, campaign, .. } => {
-                if self.replicas.contains_key(&order.replica) {
-                    return;
-                }
-                let other = self
-                    .replicas
-                    .values()
-                    .find(|toy| toy.node == order.node && toy.phase == ReplicaPhase::Live);
-                assert!(other.is_none(), "two replicas of a partition on node {}", order.node);
-                let matched = if founders.is_empty() { 0 } else { 1 };
-                let (node, phase) = (order.node, ReplicaPhase::Live);
-                let founders = founders.clone();
-                let toy = ToyReplica { node, phase, founders: founders.clone(), matched };
-                self.replicas.insert(order.replica, toy);
-                if !founders.is_empty() && self.membership.is_none() {
-                    self.index = 1;
-                    self.membership = Some(Membership {
-                        log_position: self.log_position(1),
-                        voter_sets: vec![founders],
-                        learners: Vec::new(),
-                    });
-                }
-                if *campaign {
-                    self.elect(order.replica, true, alive);
-                }
-            }
-            OrderKind::Destroy => {
-                let voter = self
-                    .membership
-                    .as_ref()
-                    .is_some_and(|membership| membership.contains(order.replica));
-                assert!(!voter, "a member was ordered to be destroyed: {order:?} {self:?}");
-                let toy = ToyReplica {
-                    node: order.node,
-                    phase: ReplicaPhase::Destroyed,
-                    founders: Vec::new(),
-                    matched: 0,
-                };
-                self.replicas.insert(order.replica, toy);
-            }
-            OrderKind::AddLearner { learner } => {
-                let learner = *learner;
-                self.change(order, alive, |membership| {
-                    if !membership.contains(learner.id) {
-                        membership.learners.push(learner);
-                    }
-                });
-            }
-            OrderKind::ChangeMembers { voters } => {
-                let voters = voters.clone();
-                let joint =
-                    self.membership.as_ref().is_some_and(|membership| membership.is_joint());
-                self.change(order, alive, |membership| {
-                    membership.learners.retain(|learner| voters.contains(learner));
-                    // One step for each order: so the joint state is seen, and must be ended.
-                    if !joint && membership.voter_sets[0] != voters {
-                        membership.voter_sets.push(voters.clone());
-                    } else {
-                        membership.voter_sets = vec![voters.clone()];
-                    }
-                    membership.learners.retain(|learner| !voters.contains(learner));
-                });
-            }
-            OrderKind::TransferLeader { to } => {
-                if self.leader == Some(order.replica) && self.has_majority(alive) {
-                    let voter = self
-                        .membership
-                        .as_ref()
-                        .is_some_and(|membership| membership.is_full_voter(*to));
-                    assert!(voter, "leadership goes to voters: {order:?} {self:?}");
-                    if self.replicas.get(to).is_some_and(|toy| alive.contains(&toy.node)) {
-                        self.leader = Some(*to);
-                        self.term += 1;
-                        self.elections += 1;
-                    }
-                }
-            }
-        }
-    }
-
-    fn change(
-        &mut self,
-        order: &Order,
-        alive: &BTreeSet<NodeId>,
-        change: impl FnOnce(&mut Membership),
-    ) {
-        let Some(current) = &self.membership else { return };
-        if self.leader != Some(order.replica)
-            || order.membership_log != Some(current.log_position)
-            || !self.has_majority(alive)
-        {
-            return;
-        }
-        let mut membership = current.clone();
-        change(&mut membership);
-        if membership == *current {
-            return;
-        }
-        self.index += 1;
-        membership.log_position = self.log_position(self.index);
-        let leader = self.leader;
-        let stays = leader.is_some_and(|leader| membership.is_voter(leader));
-        self.membership = Some(membership);
-        for toy in self
-            .replicas
-            .values_mut()
-            .filter(|toy| toy.phase == ReplicaPhase::Live && alive.contains(&toy.node))
-        {
-            toy.matched = self.index;
-        }
-        assert!(stays, "a leader was removed before it handed over: {order:?}");
-    }
-
-    fn position(
-        &self,
-        partition: PartitionId,
-        replica: ReplicaId,
-        alive: &BTreeSet<NodeId>,
-    ) -> GroupPosition {
-        let toy = &self.replicas[&replica];
-        let leader_is_lost =
-            self.leader.is_none_or(|leader| !alive.contains(&self.replicas[&leader].node));
-        let voters = self.membership.iter().flat_map(|membership| membership.voters());
-        GroupPosition {
-            partition,
-            replica,
-            last_log: Some(self.log_position(toy.matched)),
-            vote_term: Term(self.term),
-            leader: self.leader,
-            membership_log: self.membership.as_ref().map(|membership| membership.log_position),
-            voters: voters.map(|voter| voter.id).collect(),
-            leader_lost: leader_is_lost,
-            ..GroupPosition::default()
-        }
-    }
-
-    /// Elections need a majority, and a log that is as long as that of some majority.
-    fn elect(
-        &mut self,
-        candidate: ReplicaId,
-        elect: bool,
-        alive: &BTreeSet<NodeId>,
-    ) -> TakeOverOutcome {
-        if self.leader == Some(candidate) {
-            return TakeOverOutcome::Leading;
-        }
-        if self.failing_elections > 0 {
-            self.failing_elections -= 1;
-            return TakeOverOutcome::NotElected;
-        }
-        let own = self.replicas[&candidate].matched;
-        let voter =
-            self.membership.as_ref().is_some_and(|membership| membership.is_voter(candidate));
-        let wins = voter
-            && self.membership.as_ref().is_some_and(|membership| {
-                membership.has_majority(|voter| {
-                    self.replicas.get(&voter.id).is_some_and(|toy| {
-                        alive.contains(&toy.node)
-                            && toy.phase == ReplicaPhase::Live
-                            && toy.matched <= own
-                    })
-                })
-            });
-        let _ = elect;
-        if !wins {
-            return TakeOverOutcome::NotElected;
-        }
-        self.term += 1;
-        self.elections += 1;
-        self.leader = Some(candidate);
-        for toy in self
-            .replicas
-            .values_mut()
-            .filter(|toy| toy.phase == ReplicaPhase::Live && alive.contains(&toy.node))
-        {
-            toy.matched = self.index;
-        }
-        TakeOverOutcome::Leading
-    }
-
-    fn check(&self) {
-        let founded: BTreeSet<&Vec<Replica>> = self
-            .replicas
-            .values()
-            .map(|toy| &toy.founders)
-            .filter(|founders| !founders.is_empty())
-            .collect();
-        assert!(founded.len() <= 1, "one group, founded with two memberships: {founded:?}");
     }
 }

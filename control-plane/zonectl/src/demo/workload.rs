@@ -117,7 +117,7 @@ impl Workload {
         let (outcome, attempted) = match change {
             Change::Put(value) => {
                 let put = self.client.put(key.clone(), value.clone(), None).await;
-                (put.map(|version| Some(version)), Some(value))
+                (put.map(Some), Some(value))
             }
             Change::Delete => (self.client.delete(key.clone(), None).await.map(|_| None), None),
         };

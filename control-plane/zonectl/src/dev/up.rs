@@ -1,6 +1,6 @@
 //! Brings a zone up, waits for Ctrl-C, and takes it down.
 
-use std::{io::IsTerminal, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, io::IsTerminal, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use client::{AdminClient, AdminError, AdminOptions};
@@ -27,6 +27,8 @@ const READY_WITHIN: Duration = Duration::from_secs(120);
 pub const GRACE: Duration = Duration::from_secs(10);
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+const REGISTER_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How a zone is made, if it is not there yet.
 #[derive(Clone, Debug)]
@@ -131,8 +133,7 @@ pub async fn bring_up(
     making: &Making,
 ) -> Result<StatusForm, Failure> {
     let progress = progress();
-    progress.set_message("starting the processes");
-    zone.start_all()?;
+    progress.set_message("starting the control plane");
     let endpoints = zone.layout().endpoints();
     let options = AdminOptions {
         deadline: READY_WITHIN,
@@ -141,18 +142,59 @@ pub async fn bring_up(
     };
     let admin = AdminClient::new(environment, &endpoints, options)
         .map_err(|error| Failure::Command(error.to_string()))?;
-    let nodes = zone.layout().index_node_roles().count();
-    let made_and_healthy = async {
-        make(&admin, &endpoints, making, &progress).await?;
-        wait_ready(environment, &admin, nodes, &progress).await
-    };
-    let status = tokio::select! {
+    let members: Vec<Role> = zone.layout().member_roles().collect();
+    for role in members {
+        zone.start(role)?;
+    }
+    unless_one_ends(zone, make(&admin, &endpoints, making, &progress)).await?;
+
+    let nodes: Vec<Role> = zone.layout().index_node_roles().collect();
+    let known = unless_one_ends(zone, node_names(&admin)).await?;
+    for role in &nodes {
+        zone.start(*role)?;
+        // New nodes register one after the other, so that node-3 gets the id 3.
+        if !known.contains(&role.name()) {
+            unless_one_ends(zone, registered(environment, &admin, &role.name())).await?;
+        }
+    }
+    let status =
+        unless_one_ends(zone, wait_ready(environment, &admin, nodes.len(), &progress)).await?;
+    progress.finish_and_clear();
+    Ok(status)
+}
+
+/// What the future says, unless a process ends before it does.
+async fn unless_one_ends<T>(
+    zone: &mut ZoneProcesses,
+    future: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
         biased;
         failure = first_to_end(zone) => Err(failure),
-        status = made_and_healthy => status,
-    };
-    progress.finish_and_clear();
-    status
+        outcome = future => outcome,
+    }
+}
+
+async fn node_names(admin: &AdminClient) -> Result<BTreeSet<String>, Failure> {
+    let status = admin.status().await?;
+    Ok(status.nodes.into_iter().map(|node| node.name).collect())
+}
+
+/// Waits until the zone knows the node.
+async fn registered(
+    environment: &Environment,
+    admin: &AdminClient,
+    name: &str,
+) -> Result<(), Failure> {
+    let started = environment.now();
+    while !node_names(admin).await?.contains(name) {
+        if environment.now().since(started) > READY_WITHIN {
+            let waited = show_duration(READY_WITHIN);
+            return Err(Failure::Command(format!("{name} did not register within {waited}")));
+        }
+        environment.sleep(REGISTER_INTERVAL).await;
+    }
+    Ok(())
 }
 
 /// A process that ends now says why in its log.

@@ -275,6 +275,10 @@ impl Model {
 
     /// A read was answered.
     pub fn end_read(&mut self, ticket: ReadTicket, found: &Found) {
+        if *found == Found::Absent && !self.keys.contains_key(&ticket.key) {
+            // Nothing was ever there: nothing to remember.
+            return;
+        }
         let model = self.keys.entry(ticket.key).or_default();
         if let Err(problem) = model.read(ticket.floor, found) {
             self.violate(ticket.key, &format!("a read found {problem}"));
@@ -288,8 +292,8 @@ impl Model {
         }
     }
 
-    /// Every key that was written, in order.
-    pub fn written_keys(&self) -> Vec<u64> {
+    /// Every key that was written, or found, in order.
+    pub fn known_keys(&self) -> Vec<u64> {
         self.keys.keys().copied().collect()
     }
 

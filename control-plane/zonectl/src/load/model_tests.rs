@@ -37,6 +37,7 @@ fn violations(model: &Model) -> u64 {
 fn a_right_history_passes() {
     let mut model = Model::default();
     read(&mut model, &Found::Absent);
+    assert!(model.known_keys().is_empty());
     let first = put(&mut model, 3);
     read(&mut model, &ours(3, first));
     let second = put(&mut model, 7);
@@ -47,7 +48,7 @@ fn a_right_history_passes() {
     read(&mut model, &ours(12, third));
     assert_eq!(violations(&model), 0);
     assert_eq!(model.acknowledged_writes(), 4);
-    assert_eq!(model.written_keys(), [KEY]);
+    assert_eq!(model.known_keys(), [KEY]);
 }
 
 #[test]

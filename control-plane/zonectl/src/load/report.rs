@@ -130,7 +130,7 @@ fn pause(pause: Pause, started: Moment) -> PauseForm {
 fn verification(model: &Model, unchecked: u64) -> VerificationForm {
     VerificationForm {
         passed: model.violations() == 0 && unchecked == 0,
-        keys_checked: (model.written_keys().len() as u64).saturating_sub(unchecked),
+        keys_checked: (model.known_keys().len() as u64).saturating_sub(unchecked),
         keys_unchecked: unchecked,
         acknowledged_writes: model.acknowledged_writes(),
         unknown_writes: model.unknown_writes(),

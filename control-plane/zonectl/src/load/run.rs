@@ -131,7 +131,7 @@ impl RunningLoad {
 /// Reads every key that was written. How many could not be read.
 async fn verify(run: &Arc<Run>) -> u64 {
     let keys = match &run.recorder().model {
-        Some(model) => model.written_keys(),
+        Some(model) => model.known_keys(),
         None => return 0,
     };
     let client = &run.clients[0];

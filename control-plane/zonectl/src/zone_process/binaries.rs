@@ -12,8 +12,8 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// The programs beside the running one. For a test or a benchmark, which lies in `deps`, that is one
-    /// directory up.
+    /// The programs beside the running one. For a test, a benchmark or an example, which lies in `deps` or
+    /// `examples`, that is one directory up.
     ///
     /// # Errors
     /// If one of them is not there.
@@ -26,7 +26,7 @@ impl Binaries {
         let mut directories: Vec<PathBuf> =
             program.parent().map(Path::to_owned).into_iter().collect();
         if let Some(directory) = directories.first()
-            && directory.ends_with("deps")
+            && (directory.ends_with("deps") || directory.ends_with("examples"))
         {
             directories.extend(directory.parent().map(Path::to_owned));
         }

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use proto::v1::{VoteAuthority, take_over_result::Outcome};
+use proto::v1::{VoteAuthority, frame_error::Code, take_over_result::Outcome};
 
 use super::harness::{EPOCH, FENCE, PARTITION, Zone, placement};
-use crate::engine::{options::EngineOptions, transport::Fence};
+use crate::engine::{
+    options::EngineOptions,
+    transport::{Fence, VoteAuthority as Authority},
+    types::{RaftVote, VoteRequest},
+};
 
 async fn zone() -> (Zone, u64, u64, u64) {
     let zone = Zone::simulated(3, EngineOptions::default()).await;
@@ -171,4 +175,105 @@ async fn positions_tell_who_is_ahead() {
     assert!(!positions[0].error.is_empty());
     assert_eq!(zone.replica(next).partition(), PARTITION);
     assert_eq!(zone.replica(next).report().range_epoch, EPOCH);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_has_restarted_leads_again_without_the_control_plane() {
+    let (mut zone, leader, next, third) = zone().await;
+    zone.crash(leader);
+    zone.start(leader).await;
+    assert_eq!(zone.replica(leader).leader(), None, "it was not elected again");
+    for other in [next, third] {
+        // They have heard nothing else yet.
+        assert_eq!(zone.replica(other).leader(), Some(placement(leader)));
+        zone.host(other).confirm_led_with(placement(leader).node).await;
+        assert_eq!(zone.replica(other).leader(), None, "the watch lost its node");
+    }
+    // Too early for peers; then not any more.
+    let result = zone.ask(next, next, 0, VoteAuthority::Peers, false).await;
+    assert_eq!(result.outcome(), Outcome::LedElsewhere, "{result:?}");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let result = zone.ask(next, next, 0, VoteAuthority::Peers, false).await;
+    assert_eq!(result.outcome(), Outcome::Leading, "{result:?}");
+    zone.put(next, "b", "two").await.unwrap();
+    zone.caught_up(leader, next).await;
+    assert_eq!(zone.replica(leader).leader(), Some(placement(next)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_in_doubt_recovers_and_says_so() {
+    let (zone, leader, next, third) = zone().await;
+    zone.cut(next);
+    zone.cut(third);
+    zone.host(leader).confirm_led_with(placement(next).node).await;
+    assert!(!zone.replica(leader).report().leading);
+    zone.heal(next);
+    zone.heal(third);
+    zone.host(leader).changed().await;
+    zone.eventually(|| zone.replica(leader).report().leading.then_some(())).await;
+    assert!(zone.host(leader).changed().await.contains(&placement(leader).replica));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_leader_is_reported_as_leading() {
+    let (mut zone, leader, next, _) = zone().await;
+    zone.crash(leader);
+    zone.appoint(next, leader, false).await;
+    let mut reported = false;
+    while !reported {
+        let changed = zone.host(next).changed().await;
+        reported = changed
+            .iter()
+            .filter_map(|replica| zone.host(next).report(*replica))
+            .any(|report| report.leading && report.range.is_some());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_voter_checks_the_authority_itself() {
+    let (zone, leader, next, third) = zone().await;
+    let (from, to) = (placement(next).replica, placement(third).replica);
+    let position = zone.replica(next).log_position().await;
+    let last_log_id = position.last_log.as_ref().map(crate::engine::types::from_position);
+    let ask = |authority| {
+        let host = zone.host(third);
+        async move {
+            let request = VoteRequest {
+                vote: RaftVote::new(position.vote_term + 1, from.0),
+                last_log_id,
+                leadership_transfer: true,
+            };
+            host.handle_vote(PARTITION, from, to, request, authority).await
+        }
+    };
+    let newer = Fence { term: FENCE.term + 1, ..FENCE };
+    zone.host(third).accept_term(newer).await.unwrap();
+    let lost_node = placement(leader).node;
+    let other_node = placement(9).node;
+    for authority in [
+        Authority::Ordinary,
+        // Of a control plane's leader that is deposed.
+        Authority::Conclusion { fence: FENCE, lost_node },
+        // Of a node that does not lead.
+        Authority::Conclusion { fence: newer, lost_node: other_node },
+    ] {
+        let answer = ask(authority).await.unwrap();
+        assert!(!answer.vote_granted, "{authority:?}: the lease holds");
+    }
+    for authority in
+        [Authority::Peers { lost_node }, Authority::Peers { lost_node: Default::default() }]
+    {
+        let fault = ask(authority).await.unwrap_err();
+        assert_eq!(fault.code, Code::LeaderAlive, "{authority:?}");
+    }
+    let request = VoteRequest {
+        vote: RaftVote::new(99, from.0),
+        last_log_id: None,
+        leadership_transfer: false,
+    };
+    let host = zone.host(third);
+    let fault = host.handle_vote(PARTITION, to, to, request, Authority::Ordinary).await;
+    assert_eq!(fault.unwrap_err().code, Code::Malformed, "nobody speaks for another");
+    let answer = ask(Authority::Conclusion { fence: newer, lost_node }).await.unwrap();
+    assert!(answer.vote_granted);
 }

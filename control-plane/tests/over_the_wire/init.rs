@@ -1,9 +1,7 @@
 //! How a zone is made: once, and only if it can be.
 
-mod support;
-
+use crate::support::{eventually, zone::TestZone};
 use proto::v1;
-use support::{eventually, zone::TestZone};
 use tonic::Code;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,9 +63,9 @@ async fn what_can_never_be_right_is_refused_and_changes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_cannot_be_reached_is_named() {
     let zone = TestZone::members(1);
-    let missing = support::free_address();
+    let missing = crate::support::free_address();
     let mut request = zone.init_request(1, 1, 0);
-    request.member_addresses.extend([missing.clone(), support::free_address()]);
+    request.member_addresses.extend([missing.clone(), crate::support::free_address()]);
     let admin = zone.members[0].admin();
     let refused = eventually("the refusal", || {
         let (mut admin, request) = (admin.clone(), request.clone());
@@ -112,7 +110,7 @@ async fn before_init_everything_else_says_so() {
     assert_eq!(status.zone_id, "");
     let refused = member.routing().get_partition_map(v1::GetPartitionMapRequest {}).await;
     assert_eq!(refused.unwrap_err().code(), Code::FailedPrecondition);
-    let identity = support::node::Identity::new("early", "rack");
+    let identity = crate::support::node::Identity::new("early", "rack");
     let refused = member.nodes().register(identity.registration()).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
     assert!(refused.message().contains("init"), "{refused:?}");

@@ -1,15 +1,18 @@
 //! What the control plane does with a zone: placement, takeover, repair, moves, drains, balance.
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::support::{eventually, zone::TestZone};
 use proto::v1::{self, order::Kind};
-use support::{eventually, zone::TestZone};
 use tonic::Code;
 
 fn reference(id: u64) -> Option<v1::NodeReference> {
     Some(v1::NodeReference { id, name: String::new() })
+}
+
+fn even_leaders(status: &v1::ZoneStatus) -> bool {
+    let leaders = || status.nodes.iter().map(|node| node.leaders);
+    leaders().max().unwrap() - leaders().min().unwrap() <= 1
 }
 
 fn summary(status: &v1::ZoneStatus, node: u64) -> v1::NodeSummary {
@@ -26,12 +29,7 @@ async fn partitions_are_placed_led_and_spread() {
         assert_eq!(nodes.len(), 3, "distinct nodes, here each in a rack of its own");
         assert!(nodes.contains(&partition.leader_node_id));
     }
-    let balanced = zone
-        .status_when("even leader counts", |status| {
-            let leaders: Vec<u32> = status.nodes.iter().map(|node| node.leaders).collect();
-            leaders.iter().max().unwrap() - leaders.iter().min().unwrap() <= 1
-        })
-        .await;
+    let balanced = zone.status_when("even leader counts", even_leaders).await;
     let replicas: u32 = balanced.nodes.iter().map(|node| node.replicas).sum();
     assert_eq!(replicas, 48);
     // All founders of a group were told of the same founders.
@@ -39,8 +37,11 @@ async fn partitions_are_placed_led_and_spread() {
     let mut founders: BTreeMap<u64, Vec<v1::ReplicaPlacement>> = BTreeMap::new();
     for (_, order) in &world.orders {
         if let Some(Kind::Ensure(ensure)) = &order.kind {
-            let first = founders.entry(order.partition_id).or_insert(ensure.founders.clone());
-            assert_eq!(first, &ensure.founders);
+            // Whoever comes when the group has begun without it starts blank.
+            if !ensure.founders.is_empty() {
+                let first = founders.entry(order.partition_id).or_insert(ensure.founders.clone());
+                assert_eq!(first, &ensure.founders);
+            }
         }
     }
     assert_eq!(founders.len(), 16);
@@ -56,9 +57,10 @@ async fn a_lost_leader_is_replaced_and_its_node_taken_back_without_a_copy() {
         .iter()
         .flat_map(|it| it.replicas.iter().map(|it| it.replica_id))
         .collect();
+    zone.status_when("even leader counts", even_leaders).await;
     let victim = zone.nodes[0].id();
     let led = zone.groups.lock().leaders().get(&victim).copied().unwrap_or(0);
-    assert!(led > 0);
+    assert_eq!(led, 3);
     zone.nodes[0].kill();
     zone.status_when("all partitions available without it", |status| {
         summary(status, victim).state() == v1::NodeState::Down
@@ -196,8 +198,6 @@ async fn commands_that_cannot_be_are_refused() {
         ..Default::default()
     };
     assert_eq!(admin.drain_node(long).await.unwrap_err().code(), Code::InvalidArgument);
-    let uncordon = v1::UncordonNodeRequest { node: reference(1), ..Default::default() };
-    assert_eq!(admin.uncordon_node(uncordon).await.unwrap_err().code(), Code::FailedPrecondition);
     let remove = v1::RemoveNodeRequest { node: reference(1), ..Default::default() };
     assert_eq!(admin.remove_node(remove).await.unwrap_err().code(), Code::FailedPrecondition);
     let cancel = v1::CancelOperationRequest { id: 9_999 };
@@ -291,13 +291,16 @@ async fn leaders_are_rebalanced_and_then_nothing_moves() {
         }
     }
     zone.status_when("all leaders on one node", |status| summary(status, 1).leaders == 9).await;
-    let mut admin = zone.admin().await;
-    let dry_run = v1::RebalanceLeadersRequest { dry_run: true, ..Default::default() };
-    let plan = admin.rebalance_leaders(dry_run).await.unwrap().into_inner();
-    assert!(plan.operation_ids.is_empty());
-    // It may have begun by itself already; what is left evens the counts out.
-    let after: Vec<u32> = plan.counts.iter().map(|count| count.after).collect();
-    assert_eq!(after, [3, 3, 3], "{plan:?}");
+    // It evens them out by itself in the end; what is left to do is what the plan shows.
+    eventually("a plan that evens the counts out", || async {
+        let mut admin = zone.admin().await;
+        let dry_run = v1::RebalanceLeadersRequest { dry_run: true, ..Default::default() };
+        let plan = admin.rebalance_leaders(dry_run).await.ok()?.into_inner();
+        assert!(plan.operation_ids.is_empty());
+        let after: Vec<u32> = plan.counts.iter().map(|count| count.after).collect();
+        (after == [3, 3, 3]).then_some(())
+    })
+    .await;
     zone.status_when("even leader counts", |status| {
         status.nodes.iter().all(|node| node.leaders == 3) && status.operations_running == 0
     })

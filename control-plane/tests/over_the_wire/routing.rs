@@ -1,11 +1,9 @@
 //! The partition map: from any member, whole and by changes.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::{eventually, zone::TestZone};
 use proto::v1;
-use support::{eventually, zone::TestZone};
 use tonic::Code;
 
 fn check_cover(map: &v1::PartitionMap) {
@@ -107,8 +105,8 @@ async fn a_member_that_was_away_for_long_catches_up_by_a_snapshot() {
     let away = (zone.leader().await + 1) % 3;
     zone.members[away].kill();
     for number in 0..60 {
-        let identity = support::node::Identity::new(&format!("extra-{number:02}"), "rack");
-        support::node::register(&zone.addresses(), &identity).await;
+        let identity = crate::support::node::Identity::new(&format!("extra-{number:02}"), "rack");
+        crate::support::node::register(&zone.addresses(), &identity).await;
     }
     let leader = zone.leader().await;
     let mut client = zone.members[leader].routing();

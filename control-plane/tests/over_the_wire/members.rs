@@ -1,11 +1,9 @@
 //! The members of the control plane: who leads, who is who, what survives.
 
-mod support;
-
 use std::collections::BTreeMap;
 
+use crate::support::{eventually, zone::TestZone};
 use proto::v1;
-use support::{eventually, zone::TestZone};
 use tonic::Code;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,7 +132,7 @@ async fn a_leader_without_a_quorum_closes_its_sessions() {
         }
     }
     eventually("the leader to step back", || async {
-        let status = support::zone::status(&zone.members[leader].address).await?;
+        let status = crate::support::zone::status(&zone.members[leader].address).await?;
         (!status.from_leader).then_some(())
     })
     .await;

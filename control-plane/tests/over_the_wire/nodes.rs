@@ -1,13 +1,11 @@
 //! How index nodes join the zone, and how they are judged.
 
-mod support;
-
-use proto::v1;
-use support::{
+use crate::support::{
     eventually,
     node::{Identity, leader_hint, register},
     zone::TestZone,
 };
+use proto::v1;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
@@ -25,7 +23,7 @@ async fn a_node_registers_once_and_is_known_again() {
     identity.zone_id = first.zone_id.clone();
     identity.node_id = first.node_id;
     identity.incarnation = 2;
-    identity.address = support::free_address();
+    identity.address = crate::support::free_address();
     let (restarted, _) = register(&zone.addresses(), &identity).await;
     assert_eq!(restarted, first);
     let nodes = zone.admin().await.list_nodes(v1::ListNodesRequest {}).await.unwrap().into_inner();

@@ -1,0 +1,187 @@
+//! Even leader counts.
+//!
+//! Each partition's leadership sits on one of the nodes that hold a voting replica and may lead. The
+//! plan makes the counts as even as the placement of replicas allows, with the fewest transfers (see
+//! [`flow`]). It is deterministic, and an assignment that is as even as possible is left exactly as it
+//! is: it settles.
+//!
+//! Nodes that may not lead (draining, not up) are emptied as far as their partitions have another voter.
+
+mod flow;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    command::TransferProposal,
+    ids::{NodeId, PartitionId},
+    node::Administrative,
+    observation::ZoneView,
+    operation::OperationKind,
+    partition::Partition,
+    reconcile::LAG_ENTRIES_MAX,
+    state::ZoneState,
+};
+
+pub use flow::{Seat, solve};
+
+/// Transfers that make leader counts even.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeaderPlan {
+    /// In the order of partition ids.
+    pub transfers: Vec<TransferProposal>,
+    /// Leaderships of each node now, running transfers counted where they go.
+    pub before: BTreeMap<NodeId, u32>,
+    /// Leaderships of each node after all transfers.
+    pub after: BTreeMap<NodeId, u32>,
+}
+
+/// Whether leader counts are even already, as far as is committed: a cheap answer to whether a plan is
+/// worth while.
+pub fn are_even(state: &ZoneState) -> bool {
+    let (mut most, mut least) = (0, usize::MAX);
+    for (id, node) in state.nodes().iter() {
+        let count = state.leader_count(*id);
+        if node.is_eligible() {
+            most = most.max(count);
+            least = least.min(count);
+        } else if count > 0 {
+            return false;
+        }
+    }
+    most <= least.saturating_add(1)
+}
+
+/// The plan for the zone as it is now.
+pub fn plan(state: &ZoneState, view: &ZoneView) -> LeaderPlan {
+    let leading: BTreeSet<NodeId> = state
+        .nodes()
+        .iter()
+        .filter(|(id, node)| node.is_eligible() && view.is_connected(**id))
+        .map(|(id, _)| *id)
+        .collect();
+    let mut fixed: BTreeMap<NodeId, u32> = BTreeMap::new();
+    let mut seats = Vec::new();
+    for (id, partition) in state.partitions().iter() {
+        if let Some(node) = destination(state, partition) {
+            *fixed.entry(node).or_default() += 1;
+        } else if let Some(seat) = seat(view, &leading, *id, partition) {
+            seats.push(seat);
+        } else if let Some(leader) = view.leader(*id) {
+            *fixed.entry(leader.replica.node).or_default() += 1;
+        }
+    }
+    let solution = solve(&seats, &fixed, &leading);
+    let count = |assigned: &dyn Fn(usize) -> NodeId| {
+        let mut counts: BTreeMap<NodeId, u32> =
+            state.nodes().iter().map(|(id, _)| (*id, 0)).collect();
+        for (node, count) in &fixed {
+            *counts.entry(*node).or_default() += count;
+        }
+        for index in 0..seats.len() {
+            *counts.entry(assigned(index)).or_default() += 1;
+        }
+        counts
+    };
+    let before = count(&|index| seats[index].current);
+    let after = count(&|index| solution[index]);
+    let transfers = seats
+        .iter()
+        .zip(&solution)
+        .filter(|(seat, to)| seat.current != **to)
+        .map(|(seat, to)| transfer(state, seat, *to, &before, &after))
+        .collect();
+    LeaderPlan { transfers, before, after }
+}
+
+/// Where a running transfer takes the leadership.
+fn destination(state: &ZoneState, partition: &Partition) -> Option<NodeId> {
+    match state.operation(partition.change?)?.kind {
+        OperationKind::TransferLeader { to, .. } => Some(to),
+        OperationKind::Takeover { .. }
+        | OperationKind::Repair(_)
+        | OperationKind::MoveReplica(_)
+        | OperationKind::Drain { .. } => None,
+    }
+}
+
+/// The partition's leadership, if it can be moved now.
+fn seat(
+    view: &ZoneView,
+    leading: &BTreeSet<NodeId>,
+    id: PartitionId,
+    partition: &Partition,
+) -> Option<Seat> {
+    let leader = view.leader(id)?;
+    let committed = partition.leader?;
+    let observed = partition.observed.as_ref()?;
+    // A transfer is checked against the committed leader: one that is not committed yet is left alone.
+    if committed.replica != leader.replica.id
+        || partition.change.is_some()
+        || !partition.is_settled()
+    {
+        return None;
+    }
+    let report = &view.replica(id, leader.replica.id)?.report;
+    let keeps_up = |replica| {
+        report
+            .progress
+            .iter()
+            .any(|progress| progress.replica == replica && progress.lag_entries <= LAG_ENTRIES_MAX)
+    };
+    let eligible = partition
+        .targets
+        .iter()
+        .filter(|target| leading.contains(&target.node) && observed.is_full_voter(target.id))
+        .filter(|target| target.id == leader.replica.id || keeps_up(target.id))
+        .map(|target| target.node)
+        .collect();
+    let preferred = partition
+        .preferred_leader
+        .and_then(|preferred| partition.target(preferred))
+        .map(|target| target.node);
+    Some(Seat { partition: id, current: leader.replica.node, eligible, preferred })
+}
+
+fn transfer(
+    state: &ZoneState,
+    seat: &Seat,
+    to: NodeId,
+    before: &BTreeMap<NodeId, u32>,
+    after: &BTreeMap<NodeId, u32>,
+) -> TransferProposal {
+    let from = seat.current;
+    let count = |counts: &BTreeMap<NodeId, u32>, node| counts.get(&node).copied().unwrap_or(0);
+    let counts = format!(
+        "node {from} leads {} and then {}, node {to} leads {} and then {}",
+        count(before, from),
+        count(after, from),
+        count(before, to),
+        count(after, to)
+    );
+    let node = state.node(from);
+    let (why, parent) = match node.map(|node| node.administrative) {
+        Some(Administrative::Draining { operation, .. }) => {
+            (format!("node {from} is being drained"), Some(operation))
+        }
+        Some(Administrative::Drained) => (format!("node {from} is drained"), None),
+        Some(Administrative::Active) | None => {
+            match node.and_then(|node| node.why_not_eligible()) {
+                Some(why) => (format!("node {from} may not lead: {why}"), None),
+                None => ("even leader counts".to_owned(), None),
+            }
+        }
+    };
+    let others: Vec<_> = seat
+        .eligible
+        .iter()
+        .filter(|node| **node != to && **node != from)
+        .map(|node| format!("node {node}, which then leads {}", count(after, *node)))
+        .collect();
+    let rejected = if others.is_empty() {
+        "no other voter may lead".to_owned()
+    } else {
+        format!("rejected: {}", others.join("; "))
+    };
+    let reason = format!("{why}: {counts}; {rejected}");
+    TransferProposal { partition: seat.partition, from, to, reason, parent }
+}

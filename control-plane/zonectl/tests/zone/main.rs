@@ -1,0 +1,17 @@
+//! The zone as people and programs meet it: real processes, real disks, the real wire.
+//!
+//! - [`verbs`]: every verb of `zonectl`, in both outputs.
+//! - [`calls`]: every RPC, asked directly.
+//! - [`refusals`]: bad input and bad circumstances: a precise answer, and nothing changed.
+//! - [`faults`]: processes that are killed, stopped and lost under traffic.
+//! - [`demo`]: `zonectl demo`, and that it notices a lost write.
+//! - [`support`]: zones for tests; most tests share one, one after the other.
+//!
+//! The tests wait for a level, with a generous limit, and assert no time.
+
+mod calls;
+mod demo;
+mod faults;
+mod refusals;
+mod support;
+mod verbs;
