@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use zonectl::{
     dev::{Making, bring_up},
     forms::{NodeForm, StatusForm},
-    zone_process::{Binaries, Layout, Role, ZoneProcesses},
+    zone_process::{Layout, Role, ZoneProcesses},
 };
 
 use super::{eventually, program, wire::node_id};
