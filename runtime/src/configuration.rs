@@ -46,10 +46,10 @@ pub fn load<T: DeserializeOwned + Validate>(
 ) -> Result<T, ConfigurationError> {
     let mut figment = Figment::new();
     if let Some(path) = file {
-        let text = std::fs::read_to_string(path)
+        // The provider takes a missing file for an empty one.
+        std::fs::read_to_string(path)
             .map_err(|source| ConfigurationError::Read { path: path.to_owned(), source })?;
-        // Read here and not by the provider, which takes a missing file for an empty one.
-        figment = figment.merge(Toml::string(&text));
+        figment = figment.merge(Toml::file_exact(path));
     }
     let configuration: T = figment
         .merge(Env::prefixed(environment_prefix).split("__"))
@@ -130,6 +130,15 @@ mod tests {
         assert!(error.to_string().contains("interval_ms is 0"), "{error}");
         let error = load_sample("interval_ms = \"fast\"", Flags::default()).unwrap_err();
         assert!(error.to_string().contains("interval_ms"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_is_named() {
+        let file = file("= 5");
+        let error = load::<Sample>(Some(file.path()), "ISOTHERM_TEST_NOT_SET_", Flags::default());
+        let error = error.unwrap_err().to_string();
+        let name = file.path().file_name().unwrap().to_str().unwrap();
+        assert!(error.contains(name), "{error}");
     }
 
     #[test]

@@ -10,7 +10,6 @@ use model::{
     Action, NodeId,
     detector::{Detector, DetectorOptions},
 };
-use runtime::seams::Moment;
 use tokio::sync::mpsc;
 
 use super::{
@@ -46,10 +45,8 @@ fn options(timers: &LivenessTimers) -> DetectorOptions {
 /// What other tasks tell the judge.
 enum Note {
     Dialled(NodeId, Dial),
-    /// What became of the last judgement.
-    Proposed {
-        committed: bool,
-    },
+    /// The last judgement was committed, or was not and may be proposed again.
+    Proposed,
 }
 
 /// Judges in rounds while a reign lasts.
@@ -58,8 +55,6 @@ struct Judge {
     detector: Detector,
     dialling: BTreeSet<NodeId>,
     proposing: bool,
-    /// Nothing is proposed before.
-    retry_at: Moment,
     notes: mpsc::UnboundedSender<Note>,
 }
 
@@ -74,7 +69,6 @@ pub async fn run(reign: Arc<Reign>) {
         reign: Arc::clone(&reign),
         dialling: BTreeSet::new(),
         proposing: false,
-        retry_at: Moment::default(),
         notes,
     };
     loop {
@@ -103,12 +97,7 @@ pub async fn run(reign: Arc<Reign>) {
 impl Judge {
     fn take_in(&mut self, note: Note) {
         match note {
-            Note::Proposed { committed } => {
-                self.proposing = false;
-                if !committed {
-                    self.retry_at = self.reign.environment().now() + RETRY_PAUSE;
-                }
-            }
+            Note::Proposed => self.proposing = false,
             Note::Dialled(node, dial) => {
                 self.dialling.remove(&node);
                 tracing::debug!(node = node.get(), ?dial, "a node without session was dialled");
@@ -139,7 +128,6 @@ impl Judge {
         }
         if let Some(action) = judgement.action()
             && !self.proposing
-            && reign.environment().now() >= self.retry_at
         {
             self.propose(action);
         }
@@ -161,7 +149,8 @@ impl Judge {
             if let Err(error) = reign.propose(action, "").await {
                 // Another round concludes again, from what is committed by then.
                 tracing::warn!(%error, "a judgement was not committed");
-                reign.environment().sleep(INTERVAL).await;
+                // Not at once: the leader is being replaced, say.
+                reign.environment().sleep(RETRY_PAUSE).await;
             }
             let _ = notes.send(Note::Proposed);
         });

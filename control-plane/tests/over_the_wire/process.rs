@@ -101,7 +101,7 @@ fn run_on(kind: &'static str, write: impl FnOnce(&dyn Store)) -> (i32, String) {
 
 #[test]
 fn a_directory_of_something_else_of_newer_software_or_damaged_is_refused() {
-    let identity = |value: &'static [u8]| {
+    let identity = |value: bytes::Bytes| {
         move |store: &dyn Store| {
             let mut batch = Batch::new();
             batch.put(Family("member"), &b"identity"[..], value);
@@ -110,8 +110,11 @@ fn a_directory_of_something_else_of_newer_software_or_damaged_is_refused() {
     };
     for (expected, (code, text)) in [
         ("index-node", run_on("index-node", |_| {})),
-        ("version", run_on("control-plane", identity(&[99, 0, 0, 0, 0, 0]))),
-        ("corrupt", run_on("control-plane", identity(&[1, 1, 2, 3, 4, 5]))),
+        ("version", run_on("control-plane", identity(runtime::record::encode(99, &7)))),
+        (
+            "corrupt",
+            run_on("control-plane", identity(bytes::Bytes::from_static(&[1, 1, 2, 3, 4, 5]))),
+        ),
     ] {
         assert_eq!(code, 3, "{text}");
         assert!(text.contains(expected), "{expected}: {text}");

@@ -11,6 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{NodeId, PartitionId};
 
+/// Paths and cycles that one plan finds at most, so that no plan takes long.
+const IMPROVEMENTS_MAX: usize = 512;
+
 /// One leadership that can be somewhere else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seat {
@@ -34,9 +37,10 @@ pub fn solve(
 ) -> Vec<NodeId> {
     let mut flow = Flow::new(seats, fixed, leading);
     flow.level();
-    // Each round makes the cost smaller by at least one. The bound is a belt beside these braces: what
-    // has been reached by then is an improvement all the same.
-    for _ in 0..seats.len().saturating_mul(4).saturating_add(64) {
+    // Each round makes the cost smaller by at least one. In a very large zone the bound may be reached
+    // first: what has been found by then is an improvement all the same, and the next plan goes on.
+    let rounds = seats.len().saturating_mul(4).saturating_add(64).min(IMPROVEMENTS_MAX);
+    for _ in 0..rounds {
         if !flow.improve() {
             break;
         }

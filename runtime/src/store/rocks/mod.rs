@@ -81,11 +81,15 @@ impl RocksStore {
     ) -> Result<Arc<Self>, OpenError> {
         let directory = Directory::open(path.as_ref(), options.kind)?;
         let synced = directory.synced_through()?;
-        let database = options.open_database(&directory, families)?;
-        let found = database.latest_sequence_number();
-        if found < synced {
-            return Err(OpenError::LostWrites { path: directory.path().to_owned(), synced, found });
+        if synced > 0 {
+            let found = options.last_sequence(&directory)?;
+            if found < synced {
+                let path = directory.path().to_owned();
+                return Err(OpenError::LostWrites { path, synced, found });
+            }
         }
+        let database = options.open_database(&directory, families)?;
+        assert!(database.latest_sequence_number() >= synced, "the same log was read a moment ago");
         let engine = Arc::new(Engine {
             database,
             directory,

@@ -51,19 +51,46 @@ impl RocksOptions {
         // All families that exist must be opened. One that this release does not name was made by a
         // release with the same format, and is left alone.
         let mut names: Vec<String> = families.iter().map(|family| family.0.to_owned()).collect();
-        if path.join("CURRENT").exists() {
-            let existing = DB::list_cf(&database_options, &path)
-                .map_err(|error| open_error(directory, &error))?;
-            names.extend(existing);
-        }
+        names.extend(self.existing_families(directory)?);
         names.push(rocksdb::DEFAULT_COLUMN_FAMILY_NAME.to_owned());
         names.sort_unstable();
         names.dedup();
-        let family_options = self.family_options();
-        let descriptors =
-            names.into_iter().map(|name| ColumnFamilyDescriptor::new(name, family_options.clone()));
-        DB::open_cf_descriptors(&database_options, &path, descriptors)
+        DB::open_cf_descriptors(&database_options, &path, self.descriptors(names))
             .map_err(|error| open_error(directory, &error))
+    }
+
+    /// The sequence number at which the log ends, found out without a change to any data: opening the
+    /// database to write in it cuts its log off behind the first damaged record, and whatever could be
+    /// learnt from the rest would be gone.
+    pub(super) fn last_sequence(&self, directory: &Directory) -> Result<u64, OpenError> {
+        let names = self.existing_families(directory)?;
+        if names.is_empty() {
+            return Ok(0);
+        }
+        let mut options = self.database_options();
+        options.create_if_missing(false);
+        options.create_missing_column_families(false);
+        let path = directory.engine_path();
+        DB::open_cf_descriptors_read_only(&options, &path, self.descriptors(names), false)
+            .map(|database| database.latest_sequence_number())
+            .map_err(|error| open_error(directory, &error))
+    }
+
+    /// None if there is no database yet.
+    fn existing_families(&self, directory: &Directory) -> Result<Vec<String>, OpenError> {
+        let path = directory.engine_path();
+        if !path.join("CURRENT").exists() {
+            return Ok(Vec::new());
+        }
+        DB::list_cf(&self.database_options(), &path).map_err(|error| open_error(directory, &error))
+    }
+
+    fn descriptors(
+        &self,
+        names: Vec<String>,
+    ) -> impl Iterator<Item = ColumnFamilyDescriptor> + use<> {
+        let options = self.family_options();
+        names.into_iter().map(move |name| ColumnFamilyDescriptor::new(name, options.clone()))
     }
 
     fn database_options(&self) -> Options {

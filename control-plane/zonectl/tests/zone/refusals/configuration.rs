@@ -69,7 +69,7 @@ async fn in_the_environment_and_on_the_command_line() {
     let directory = TempDir::new().unwrap();
     let data = directory.path().join("data");
     for (role, name, value, words) in [
-        (MEMBER, "ISOTHERM_CONTROL_PLANE_LISTEN_ADDRESS", "7400", &["listen_address"][..]),
+        (MEMBER, "ISOTHERM_CONTROL_PLANE_LISTEN_ADDRESS", "here", &["listen_address", "here"][..]),
         (
             MEMBER,
             "ISOTHERM_CONTROL_PLANE_RAFT__HEARTBEAT_INTERVAL_MS",

@@ -2,7 +2,7 @@
 //! leaves everything as it is.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -18,7 +18,7 @@ use crate::support::{
     zone::TestZone,
 };
 
-/// Every file below the directory with its content.
+/// Every file below the directory with its content, but for the diary that RocksDB keeps of its starts.
 fn content(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
     let mut open = vec![directory.to_owned()];
@@ -27,7 +27,10 @@ fn content(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 open.push(path);
-            } else {
+            } else if !path
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"LOG"))
+            {
                 files.insert(path.clone(), fs::read(&path).unwrap());
             }
         }
@@ -57,7 +60,11 @@ async fn refused(role: Role, data: &Path, words: &[&str]) {
     ended.refused(3, words);
     let path = data.to_str().unwrap();
     assert!(ended.stderr.contains(path), "{path} is not in: {}", ended.stderr);
-    assert_eq!(content(data), before, "nothing was changed");
+    let after = content(data);
+    let changed =
+        before.keys().chain(after.keys()).filter(|file| before.get(*file) != after.get(*file));
+    let changed: BTreeSet<&PathBuf> = changed.collect();
+    assert!(changed.is_empty(), "these were changed: {changed:?}");
 }
 
 const SERVERS: [Role; 2] = [Role::Member(0), Role::IndexNode(0)];
@@ -180,6 +187,8 @@ async fn that_are_damaged() {
             }
         }
         assert!(cut > 0, "there is a log to cut");
-        refused(role, &data, &["lost data that had been synced", advice]).await;
+        for _ in 0..2 {
+            refused(role, &data, &["lost data that had been synced", advice]).await;
+        }
     }
 }

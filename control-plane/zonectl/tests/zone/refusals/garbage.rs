@@ -14,7 +14,7 @@ async fn on_every_port() {
     let before = zone.fingerprint().await;
     let roles = [Role::Member(0), Role::Member(1), Role::Member(2), Role::IndexNode(0)];
     let ids: Vec<_> = roles.iter().map(|role| zone.processes.process_id(*role)).collect();
-    let random: Vec<u8> = (0..256).flat_map(|_| wire.environment.random_bytes::<16>()).collect();
+    let random: Vec<u8> = (0..256).flat_map(|_| wire.environment.random_bytes()).collect();
     let garbage: [&[u8]; 7] = [
         b"",
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",

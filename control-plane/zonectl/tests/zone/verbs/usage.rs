@@ -64,7 +64,7 @@ async fn wrong_usage_is_exit_code_2_and_names_what_is_wrong() {
         (&["load", "--read-ratio", "2"], "--read-ratio"),
         (&["load", "--value-bytes", "1"], "--value-bytes"),
         (&["dev", "up", "--index-nodes", "0"], "--index-nodes"),
-        (&["dev", "up", "--index-nodes", "2"], "--replication-factor"),
+        (&["dev", "up", "--index-nodes", "2", "--data", "/nonexistent"], "--replication-factor"),
         (&["demo", "--keys-min", "5", "--keys-max", "4"], "--keys-min"),
         (&["completions", "tcl"], "tcl"),
     ] {
