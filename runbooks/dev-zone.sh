@@ -48,7 +48,7 @@ dev_end() {
         cat "/proc/$id/cmdline" >"$DEV_ZONE/$name.command"
         kill "-$signal" "$id" || return 1
         # A process that has ended has no command line, even while nobody has waited for it.
-        while [ -s "/proc/$id/cmdline" ] && [ -n "$(tr -d '\0' <"/proc/$id/cmdline" 2>/dev/null)" ]; do
+        while [ -n "$({ tr -d '\0' <"/proc/$id/cmdline"; } 2>/dev/null)" ]; do
             sleep 0.05
         done
     done
