@@ -4,16 +4,19 @@ SHELL := /bin/bash
 CARGO ?= cargo
 SEEDS ?= 100
 
-.PHONY: help run test build lint fmt setup sim trials
+.PHONY: help run test build lint fmt setup sim trials check-docs test-processes
 
 help: ## This list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 run: build ## Set up, build, and run the demo: a zone on this machine, faults and all
 	target/debug/zonectl demo $(ARGS)
 
 test: build ## Set up, and pass all tests
 	$(CARGO) test --workspace
+
+test-processes: build ## The suite over real processes (minutes; not yet part of `make test`)
+	$(CARGO) test -p zonectl --test zone
 
 build: setup ## Set up, and build every binary
 	$(CARGO) build --workspace --bins
@@ -30,6 +33,9 @@ sim: build ## Simulate whole zones: make sim SEEDS=1000
 
 trials: build ## Faults on real processes under load, many times over, with figures (about 8 minutes)
 	$(CARGO) run -p zonectl --example trials -- $(ARGS)
+
+check-docs: build ## Run the commands of the README and the runbooks as they are written (about a minute)
+	runbooks/check.sh
 
 setup: ## Install what the build needs and the machine lacks (libclang, a C++ compiler)
 	@./setup.sh

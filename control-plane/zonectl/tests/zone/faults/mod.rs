@@ -7,3 +7,4 @@ mod outages;
 mod plans;
 mod quiet;
 mod repair;
+mod snapshots;

@@ -150,11 +150,33 @@ fn free_base_port(layout: impl Fn(u16) -> Layout) -> Layout {
 impl TestZone {
     /// A directory and ports for a zone, whose processes do not run yet.
     pub async fn prepare(members: u32, index_nodes: u32) -> Self {
+        Self::prepare_with(members, index_nodes, "", "").await
+    }
+
+    /// The same, with configuration files for members and index nodes.
+    pub async fn prepare_with(
+        members: u32,
+        index_nodes: u32,
+        member_file: &str,
+        index_node_file: &str,
+    ) -> Self {
         let room = ROOM.acquire().await.expect("never closed");
         let directory = tempfile::Builder::new().prefix("isotherm-test-").tempdir().unwrap();
         let place = Place { directory: Some(directory) };
         let data = place.data();
-        let layout = free_base_port(|port| Layout::new(members, index_nodes, port, &data));
+        let file = |name: &str, text: &str| {
+            let file = place.path().join(name);
+            std::fs::write(&file, text).unwrap();
+            vec!["--config".to_owned(), file.display().to_string()]
+        };
+        let member_arguments = file("member.toml", member_file);
+        let index_node_arguments = file("index-node.toml", index_node_file);
+        let layout = free_base_port(|port| {
+            let mut layout = Layout::new(members, index_nodes, port, &data);
+            layout.member_arguments.clone_from(&member_arguments);
+            layout.index_node_arguments.clone_from(&index_node_arguments);
+            layout
+        });
         let processes = ZoneProcesses::new(layout, program::servers()).unwrap();
         Self { processes, environment: Environment::production(), place, _room: room }
     }
