@@ -321,15 +321,21 @@ impl IndexService for Node {
 #[derive(Clone)]
 pub(super) struct Member {
     map: Arc<watch::Sender<Option<v1::PartitionMap>>>,
+    /// Its watch says nothing.
+    quiet: bool,
 }
 
 impl Member {
     pub(super) fn with(map: v1::PartitionMap) -> Self {
-        Self { map: Arc::new(watch::Sender::new(Some(map))) }
+        Self { map: Arc::new(watch::Sender::new(Some(map))), quiet: false }
     }
 
     pub(super) fn uninitialized() -> Self {
-        Self { map: Arc::new(watch::Sender::new(None)) }
+        Self { map: Arc::new(watch::Sender::new(None)), quiet: false }
+    }
+
+    pub(super) fn quiet(self) -> Self {
+        Self { quiet: true, ..self }
     }
 
     pub(super) fn change(&self, map: v1::PartitionMap) {
@@ -358,6 +364,9 @@ impl RoutingService for Member {
         &self,
         _: Request<v1::WatchPartitionMapRequest>,
     ) -> Result<Response<Self::WatchPartitionMapStream>, Status> {
+        if self.quiet {
+            return Ok(Response::new(Box::pin(futures_util::stream::pending())));
+        }
         let updates = tokio_stream::wrappers::WatchStream::new(self.map.subscribe())
             .map(|map| Ok(v1::PartitionMapUpdate { full: true, map }));
         Ok(Response::new(Box::pin(updates)))
