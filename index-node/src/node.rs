@@ -441,14 +441,21 @@ async fn keep_neighbours(own: NodeId, host: Arc<ReplicaHost>, links: Arc<Links>)
 }
 
 /// Whenever a peer is lost, lets the groups that are led here find out whether they still have a
-/// quorum, until dropped.
+/// quorum, until dropped. Of several losses none waits for another.
 async fn confirm_after_losses(host: Arc<ReplicaHost>, watch: Arc<ConnectionWatch>) {
     let mut changes = watch.subscribe();
     let mut lost: BTreeSet<NodeId> = BTreeSet::new();
-    while changes.changed().await.is_ok() {
+    let mut confirming = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            changed = changes.changed() => if changed.is_err() { return },
+            Some(_) = confirming.join_next() => continue,
+        }
         let now: BTreeSet<NodeId> = watch.lost().into_iter().collect();
-        for node in now.difference(&lost) {
-            host.confirm_led_with(*node).await;
+        for node in now.difference(&lost).copied() {
+            let host = Arc::clone(&host);
+            confirming.spawn(async move { host.confirm_led_with(node).await });
         }
         lost = now;
     }

@@ -291,8 +291,9 @@ impl ReplicaHost {
         self.shared.store_failed.clone()
     }
 
-    /// Leaders on that node count as gone until they are heard of again. To be called when the connection
-    /// to the node broke, however shortly, or when its process is a new one.
+    /// Leaders on that node count as gone until they are heard of again. To be called when its process is
+    /// a new one. (A connection that broke and came back says nothing: an idle leader is heard of only
+    /// every few seconds.)
     pub fn forget_leaders_on(&self, node: NodeId) {
         for replica in self.replicas() {
             replica.forget_leader_on(node);

@@ -40,6 +40,9 @@ pub type PartitionRaft = Raft<TypeConfig, StateMachine>;
 /// How long to wait before a step that failed for want of others is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often a replica reports that its log has grown, if nothing else is to report.
+const POSITION_INTERVAL: Duration = Duration::from_secs(5);
+
 /// What all replicas of a node share.
 pub(super) struct Shared {
     pub(super) environment: Environment,
@@ -91,7 +94,14 @@ pub struct Replica {
     sight: Mutex<LeaderSight>,
     /// How far the others were, roughly, when the last tick looked.
     standing: Mutex<Vec<Standing>>,
+    position: Mutex<ReportedPosition>,
     stopping: CancellationToken,
+}
+
+/// Where the log ended when that was reported for its own sake, and when.
+struct ReportedPosition {
+    last_index: Option<u64>,
+    at: Moment,
 }
 
 /// How far a leader knows another replica to be, so roughly that it seldom changes: who it is, whether
@@ -171,6 +181,7 @@ impl Replica {
             failure: Mutex::new(None),
             sight: Mutex::new(LeaderSight { heard: None, known_at: now }),
             standing: Mutex::default(),
+            position: Mutex::new(ReportedPosition { last_index: None, at: now }),
             stopping,
         });
         tokio::spawn(Arc::clone(&this).supervise());
@@ -292,6 +303,16 @@ impl Replica {
         seen.then_some(Placement { replica: leader, node: node.unwrap_or_default() })
     }
 
+    /// The leader that this replica has voted for or was told of last, whether or not it was heard of
+    /// since: after its node was lost, it is the one whose loss matters. None if that is itself.
+    pub fn followed(&self) -> Option<Placement> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let leader = metrics.current_leader.filter(|leader| *leader != self.id().0)?;
+        let node = metrics.membership_config.get_node(&leader).map(|node| node.node_id);
+        Some(Placement { replica: ReplicaId(leader), node: node.unwrap_or_default() })
+    }
+
     fn sight(&self) -> MutexGuard<'_, LeaderSight> {
         self.sight.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -359,6 +380,9 @@ impl Replica {
         if self.leader().is_some() {
             self.sight().known_at = self.shared.environment.now();
         }
+        if self.note_position() {
+            self.shared.changes.mark(self.id());
+        }
         if !self.is_leader() {
             return;
         }
@@ -373,6 +397,19 @@ impl Replica {
         if self.note_standing() || has_learners || is_joint {
             self.shared.changes.mark(self.id());
         }
+    }
+
+    /// Whether the log has grown and that has not been reported for a while.
+    fn note_position(&self) -> bool {
+        let now = self.shared.environment.now();
+        let mut reported = self.position.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.since(reported.at) < POSITION_INTERVAL {
+            return false;
+        }
+        let last = self.raft.data_metrics().borrow_watched().last_log.map(|last| last.index);
+        let has_grown = reported.last_index != last;
+        *reported = ReportedPosition { last_index: last, at: now };
+        has_grown
     }
 
     /// Whether the others' standing has changed since this was last asked. Only the data metrics show

@@ -233,7 +233,9 @@ impl Replica {
             Ok(position) => v1::GroupLogPosition {
                 group: Some(group),
                 leader_replica_id: leader.map_or(0, |leader| leader.replica.0),
-                leader_lost: leader.is_some_and(|leader| self.shared.watch.has_lost(leader.node)),
+                leader_lost: self
+                    .followed()
+                    .is_some_and(|leader| self.shared.watch.has_lost(leader.node)),
                 ..position
             },
             Err(fatal) => v1::GroupLogPosition {

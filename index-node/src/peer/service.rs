@@ -1,6 +1,11 @@
 //! `PeerService`: what other nodes, and the control plane's leader, ask of this one.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::{Stream, StreamExt};
 use proto::v1::{
@@ -43,6 +48,8 @@ pub struct PeerApi {
     links: Arc<Links>,
     watch: Arc<ConnectionWatch>,
     receiving: Semaphore,
+    /// The newest incarnation of each node that has greeted.
+    incarnations: Mutex<BTreeMap<NodeId, u64>>,
     shutdown: CancellationToken,
 }
 
@@ -56,7 +63,8 @@ impl PeerApi {
     ) -> Self {
         let handler = Arc::new(Dispatch::new(Arc::clone(&host)));
         let receiving = Semaphore::new(RECEIVING_MAX);
-        Self { place, host, handler, links, watch, receiving, shutdown }
+        let incarnations = Mutex::default();
+        Self { place, host, handler, links, watch, receiving, incarnations, shutdown }
     }
 
     /// Whether the greeting is meant for this node; the caller's id if so.
@@ -88,8 +96,17 @@ impl PeerApi {
         Ok(NodeId(hello.node_id))
     }
 
-    /// Remembers where the caller is reached, and dials it at once if that failed lately.
-    async fn meet(&self, caller: NodeId, address: String) -> Result<(), Status> {
+    /// Remembers where the caller is reached, and dials it at once if that failed lately. A process that
+    /// has started anew leads nothing any more: the greeting comes before whatever it may lead later.
+    async fn meet(
+        &self,
+        caller: NodeId,
+        address: String,
+        incarnation: u64,
+    ) -> Result<(), Status> {
+        if self.is_restarted(caller, incarnation) {
+            self.host.forget_leaders_on(caller);
+        }
         if !address.is_empty() && self.host.directory().get(caller).as_ref() != Some(&address) {
             self.host
                 .directory()
@@ -99,6 +116,22 @@ impl PeerApi {
         }
         self.links.dial_now(caller);
         Ok(())
+    }
+
+    /// Whether an older incarnation of the node has greeted before.
+    fn is_restarted(&self, node: NodeId, incarnation: u64) -> bool {
+        let mut incarnations = self.incarnations.lock().unwrap_or_else(PoisonError::into_inner);
+        match incarnations.get_mut(&node) {
+            Some(known) => {
+                let is_newer = incarnation > *known;
+                *known = incarnation.max(*known);
+                is_newer
+            }
+            None => {
+                incarnations.insert(node, incarnation);
+                false
+            }
+        }
     }
 }
 
@@ -119,7 +152,7 @@ impl PeerService for PeerApi {
             .hello
             .ok_or_else(|| Status::invalid_argument("the first message must be the greeting"))?;
         let caller = self.check(&hello)?;
-        self.meet(caller, hello.address).await?;
+        self.meet(caller, hello.address, hello.incarnation).await?;
 
         let (sender, drain) = frames::queue(ANSWERS_WAITING_MAX);
         let reception = Reception {

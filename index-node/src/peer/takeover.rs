@@ -161,14 +161,16 @@ impl Appointer {
     }
 
     fn cases(&self) -> Vec<Case> {
+        let is_lost = |node| node != self.node && self.watch.is_lost(node);
         let sight = |replica: Arc<crate::engine::replica::Replica>| Sight {
             partition: replica.partition(),
             own: replica.id(),
             voters: replica.voters(),
-            leader: replica.leader(),
+            leader: replica
+                .leader()
+                .or_else(|| replica.followed().filter(|leader| is_lost(leader.node))),
             leaderless_for: replica.leaderless_for(),
         };
-        let is_lost = |node| node != self.node && self.watch.is_lost(node);
         self.host
             .replicas()
             .into_iter()

@@ -3,7 +3,14 @@
 // Each test binary uses its part of this module.
 #![allow(dead_code)]
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::{Duration, SystemTime},
+};
 
 use runtime::{
     seams::Environment,
@@ -15,6 +22,9 @@ use runtime::{
     },
 };
 use tempfile::TempDir;
+
+/// How often a copy of a directory is tried: background work ends within milliseconds.
+const IMAGE_ATTEMPTS_MAX: usize = 1_000;
 
 /// RocksDB in a directory. A crash image is a copy of the directory while it is open: what is in the
 /// log's buffer is not in it.
@@ -35,13 +45,27 @@ impl RocksMachine {
         Self { families: families.to_vec(), store, directory }
     }
 
+    /// The directory as it is at one moment. RocksDB flushes and compacts in the background, so a copy
+    /// counts only if no file was made, removed or written while it was taken.
     pub fn image(&self) -> TempDir {
-        let image = TempDir::new().expect("a temporary directory");
-        // First what says how far was synced: it must not be ahead of the rest.
-        fs::copy(self.directory.path().join("SYNCED"), image.path().join("SYNCED"))
-            .expect("copied");
-        copy(self.directory.path(), image.path());
-        image
+        let from = self.directory.path();
+        for _ in 0..IMAGE_ATTEMPTS_MAX {
+            let image = TempDir::new().expect("a temporary directory");
+            let before = listing(from);
+            // First what says how far was synced: it must not be ahead of the rest.
+            let copied = fs::copy(from.join("SYNCED"), image.path().join("SYNCED"))
+                .and_then(|_| copy(from, image.path()));
+            let is_whole = match copied {
+                Ok(()) => before.is_ok_and(|before| listing(from).is_ok_and(|now| now == before)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+                Err(error) => panic!("{}: {error}", from.display()),
+            };
+            if is_whole {
+                return image;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the directory never came to rest");
     }
 }
 
@@ -59,17 +83,33 @@ pub fn options() -> RocksOptions {
     RocksOptions::new("index-node")
 }
 
-fn copy(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).expect("listed") {
-        let entry = entry.expect("listed");
-        let target = to.join(entry.file_name());
-        if entry.file_type().expect("known").is_dir() {
-            fs::create_dir(&target).expect("created");
-            copy(&entry.path(), &target);
-        } else if !target.exists() {
-            fs::copy(entry.path(), &target).expect("copied");
+/// Every file below `path`, with its size and when it was written.
+fn listing(path: &Path) -> io::Result<BTreeMap<PathBuf, (u64, SystemTime)>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        if metadata.is_dir() {
+            files.extend(listing(&entry.path())?);
+        } else {
+            files.insert(entry.path(), (metadata.len(), metadata.modified()?));
         }
     }
+    Ok(files)
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            fs::create_dir(&target)?;
+            copy(&entry.path(), &target)?;
+        } else if !target.exists() {
+            fs::copy(entry.path(), &target)?;
+        }
+    }
+    Ok(())
 }
 
 /// A simulated disk, opened.

@@ -90,6 +90,23 @@ async fn peers_take_over_what_they_have_lost() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lost_leader_is_known_as_lost_after_it_was_forgotten() {
+    let (zone, leader, next, _) = zone().await;
+    let position = zone.replica(next).log_position().await;
+    assert!(!position.leader_lost, "{position:?}");
+    // What a node does when its watch has lost another one.
+    zone.cut(leader);
+    zone.host(next).confirm_led_with(placement(leader).node).await;
+    assert_eq!(zone.replica(next).leader(), None);
+    assert_eq!(zone.replica(next).followed(), Some(placement(leader)));
+    let position = zone.replica(next).log_position().await;
+    assert!(position.leader_lost, "{position:?}");
+    assert_eq!(position.leader_replica_id, 0, "{position:?}");
+    zone.heal(leader);
+    assert!(!zone.replica(next).log_position().await.leader_lost);
+}
+
+#[tokio::test(start_paused = true)]
 async fn orders_of_a_deposed_control_plane_leader_count_for_nothing() {
     let (zone, leader, next, _) = zone().await;
     let newer = Fence { term: FENCE.term + 1, ..FENCE };
