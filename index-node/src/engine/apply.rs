@@ -15,6 +15,7 @@ use super::{
         Applied, COMMAND_FORMAT, Mutation, Operation, PartitionCommand, PartitionOutcome, Write,
         WriteOutcome,
     },
+    digest::Checkpoint,
     keys,
     records::{self, GroupState, StoredOutcome, StoredValue},
     types::{RaftEntry, ReplicaId, StoredMembership},
@@ -33,6 +34,12 @@ pub enum ApplyError {
         "the log has a command of format {found}, but this program knows formats up to {COMMAND_FORMAT}"
     )]
     UnknownFormat { found: u8 },
+    #[error(
+        "this replica and the leader that wrote entry {index} have come to different states: at index \
+         {checkpoint} the checksum here is {own:08x}, there {leaders:08x}. One of the two is damaged; \
+         compare with the other replicas, and replace the one that stands alone"
+    )]
+    Diverged { index: u64, checkpoint: u64, own: u32, leaders: u32 },
 }
 
 /// What is known of a key without its value.
@@ -77,13 +84,28 @@ impl<'a> ApplyRun<'a> {
         debug_assert!(self.state.applied < Some(entry.log_id), "entries are applied in sequence");
         let index = entry.log_id.index;
         self.state.applied = Some(entry.log_id);
-        match entry.payload {
-            EntryPayload::Blank => Ok(PartitionOutcome::Nothing),
+        let outcome = match entry.payload {
+            EntryPayload::Blank => PartitionOutcome::Nothing,
             EntryPayload::Membership(membership) => {
                 self.state.membership = StoredMembership::new(Some(entry.log_id), membership);
-                Ok(PartitionOutcome::Nothing)
+                PartitionOutcome::Nothing
             }
-            EntryPayload::Normal(command) => self.command(index, command),
+            EntryPayload::Normal(command) => self.command(index, command)?,
+        };
+        let GroupState { keys, stored_bytes, range_epoch, time_ms, .. } = self.state;
+        self.state.digest.applied(index, &outcome, [keys, stored_bytes, range_epoch, time_ms]);
+        Ok(outcome)
+    }
+
+    fn check(&self, index: u64, leaders: Checkpoint) -> Result<(), ApplyError> {
+        match self.state.digest.at(leaders.index) {
+            Some(own) if own != leaders.checksum => Err(ApplyError::Diverged {
+                index,
+                checkpoint: leaders.index,
+                own,
+                leaders: leaders.checksum,
+            }),
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -94,6 +116,9 @@ impl<'a> ApplyRun<'a> {
     ) -> Result<PartitionOutcome, ApplyError> {
         if command.format > COMMAND_FORMAT {
             return Err(ApplyError::UnknownFormat { found: command.format });
+        }
+        if let Some(checkpoint) = command.checkpoint {
+            self.check(index, checkpoint)?;
         }
         self.state.time_ms = self.state.time_ms.max(command.timestamp_ms);
         match command.operation {

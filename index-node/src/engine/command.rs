@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::types::KeyRange;
+use super::{digest::Checkpoint, types::KeyRange};
 
 /// The newest format of a command that this program writes and understands.
 pub const COMMAND_FORMAT: u8 = 1;
@@ -17,12 +17,19 @@ pub struct PartitionCommand {
     pub format: u8,
     /// The proposing leader's partition time.
     pub timestamp_ms: u64,
+    /// The proposing leader's newest checkpoint: whoever has another checksum there has diverged.
+    pub checkpoint: Option<Checkpoint>,
     pub operation: Operation,
 }
 
 impl PartitionCommand {
     pub fn new(timestamp_ms: u64, operation: Operation) -> Self {
-        Self { format: COMMAND_FORMAT, timestamp_ms, operation }
+        Self { format: COMMAND_FORMAT, timestamp_ms, checkpoint: None, operation }
+    }
+
+    /// The same, with the leader's newest checkpoint.
+    pub fn with_checkpoint(self, checkpoint: Option<Checkpoint>) -> Self {
+        Self { checkpoint, ..self }
     }
 }
 

@@ -19,6 +19,7 @@ pub mod apply;
 pub mod clock;
 pub mod codec;
 pub mod command;
+pub mod digest;
 pub mod directory;
 pub mod error;
 pub mod fences;

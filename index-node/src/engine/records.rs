@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
     command::WriteOutcome,
+    digest::Digest,
     keys,
     types::{KeyRange, Lineage, PartitionId, Placement, RaftLogId, ReplicaId, StoredMembership},
 };
@@ -69,6 +70,7 @@ pub struct GroupState {
     pub keys: u64,
     /// Of keys and encoded values.
     pub stored_bytes: u64,
+    pub digest: Digest,
 }
 
 impl GroupState {
@@ -83,6 +85,7 @@ impl GroupState {
             outcomes_cleared_to_ms: 0,
             keys: 0,
             stored_bytes: 0,
+            digest: Digest::default(),
         }
     }
 

@@ -250,13 +250,19 @@ impl Replica {
         }
     }
 
+    /// A command as this leader proposes it.
+    pub(super) fn command(&self, now_ms: u64, operation: Operation) -> PartitionCommand {
+        let checkpoint = self.view.state().digest.newest();
+        PartitionCommand::new(now_ms, operation).with_checkpoint(checkpoint)
+    }
+
     /// Proposes the range of a group that has none; whether it has one now.
     async fn create(&self) -> bool {
         let operation = Operation::Create {
             range: self.record.range.clone(),
             range_epoch: self.record.range_epoch,
         };
-        let command = PartitionCommand::new(self.clock.now_ms(), operation);
+        let command = self.command(self.clock.now_ms(), operation);
         let limit = self.shared.options.write_timeout;
         match tokio::time::timeout(limit, self.raft.client_write(command)).await {
             Ok(Ok(_)) => true,

@@ -115,7 +115,7 @@ impl Replica {
             mutation: request.mutation,
             condition: request.condition,
         };
-        let outcome = self.propose(PartitionCommand::new(now_ms, Operation::Write(write))).await?;
+        let outcome = self.propose(self.command(now_ms, Operation::Write(write))).await?;
         self.heat.wrote(bytes);
         match outcome {
             PartitionOutcome::Write(WriteOutcome::Applied(applied)) => Ok(applied),

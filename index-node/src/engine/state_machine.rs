@@ -33,6 +33,7 @@ impl From<ApplyError> for io::Error {
         match error {
             ApplyError::Store(error) => error.into(),
             ApplyError::UnknownFormat { .. } => io::Error::new(io::ErrorKind::Unsupported, error),
+            ApplyError::Diverged { .. } => io::Error::new(io::ErrorKind::InvalidData, error),
         }
     }
 }

@@ -98,12 +98,7 @@ impl PeerApi {
 
     /// Remembers where the caller is reached, and dials it at once if that failed lately. A process that
     /// has started anew leads nothing any more: the greeting comes before whatever it may lead later.
-    async fn meet(
-        &self,
-        caller: NodeId,
-        address: String,
-        incarnation: u64,
-    ) -> Result<(), Status> {
+    async fn meet(&self, caller: NodeId, address: String, incarnation: u64) -> Result<(), Status> {
         if self.is_restarted(caller, incarnation) {
             self.host.forget_leaders_on(caller);
         }

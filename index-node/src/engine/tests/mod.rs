@@ -2,6 +2,7 @@
 
 mod apply;
 mod chaos;
+mod digest;
 mod harness;
 mod membership;
 mod requests;
