@@ -12,11 +12,13 @@ help: ## This list
 run: build ## Set up, build, and run the demo: a zone on this machine, faults and all
 	target/debug/zonectl demo $(ARGS)
 
-test: build ## Set up, and pass all tests
+# It also builds the servers, which the suite over real processes starts.
+test: setup ## Set up, and pass all tests
 	$(CARGO) test --workspace
 
-test-processes: build ## The suite over real processes (minutes; not yet part of `make test`)
-	$(CARGO) test -p zonectl --test zone
+test-processes: setup ## Of the tests only those with whole zones of real processes (minutes)
+	$(CARGO) test --workspace --no-run
+	$(CARGO) test --workspace --test zone
 
 build: setup ## Set up, and build every binary
 	$(CARGO) build --workspace --bins

@@ -6,7 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use figment::{
-    Figment,
+    Figment, Source,
+    error::Kind,
     providers::{Env, Format, Serialized, Toml},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -56,11 +57,57 @@ pub fn load<T: DeserializeOwned + Validate>(
         .merge(Serialized::defaults(flags))
         .extract()
         .map_err(|error| {
-            let problems: Vec<String> = error.into_iter().map(|one| one.to_string()).collect();
-            ConfigurationError::Malformed(problems.join("; "))
+            let problems = error.into_iter().map(|one| in_words(&one, environment_prefix));
+            ConfigurationError::Malformed(problems.collect::<Vec<_>>().join("; "))
         })?;
     configuration.validate().map_err(ConfigurationError::Impossible)?;
     Ok(configuration)
+}
+
+/// What is wrong, and where: as whoever wrote it has written it. A key of a file by its path, a variable
+/// by its full name, a flag as it is typed.
+fn in_words(error: &figment::Error, environment_prefix: &str) -> String {
+    let problem = match &error.kind {
+        Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
+            format!("is {found}; it must be {expected}")
+        }
+        Kind::UnknownField(_, []) => "is not known".to_owned(),
+        Kind::UnknownField(_, known) => format!("is not known; known are {}", known.join(", ")),
+        Kind::UnknownVariant(found, known) => {
+            format!("is {found:?}; it must be one of {}", known.join(", "))
+        }
+        Kind::MissingField(_) => "is missing".to_owned(),
+        Kind::Message(_)
+        | Kind::InvalidLength(..)
+        | Kind::DuplicateField(_)
+        | Kind::ISizeOutOfRange(_)
+        | Kind::USizeOutOfRange(_)
+        | Kind::Unsupported(_)
+        | Kind::UnsupportedKey(..) => format!("cannot be used: {}", error.kind),
+    };
+    let mut path = error.path.clone();
+    if let Kind::MissingField(field) = &error.kind {
+        path.push(field.to_string());
+    }
+    let source = error.metadata.as_ref().and_then(|metadata| metadata.source.as_ref());
+    let is_variable = error.metadata.as_ref().is_some_and(|it| it.name.contains("environment"));
+    let key = path.join(".");
+    match source {
+        Some(Source::File(file)) if key.is_empty() => {
+            format!("the file {} {problem}", file.display())
+        }
+        Some(Source::File(file)) => format!("{key} in {} {problem}", file.display()),
+        _ if key.is_empty() => problem,
+        _ if is_variable => {
+            let variable = path.join("__").to_uppercase();
+            format!("the variable {environment_prefix}{variable} {problem}")
+        }
+        Some(Source::Code(_)) => {
+            let flag = path.join("-").replace('_', "-");
+            format!("the flag --{flag} ({key} in a file) {problem}")
+        }
+        Some(_) | None => format!("{key} {problem}"),
+    }
 }
 
 #[cfg(test)]
@@ -76,11 +123,19 @@ mod tests {
     struct Sample {
         name: String,
         interval_ms: u64,
+        files: Option<Files>,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Files {
+        certificate: String,
+        key: String,
     }
 
     impl Default for Sample {
         fn default() -> Self {
-            Self { name: "n".into(), interval_ms: 100 }
+            Self { name: "n".into(), interval_ms: 100, files: None }
         }
     }
 
@@ -97,6 +152,13 @@ mod tests {
     struct Flags {
         #[serde(skip_serializing_if = "Option::is_none")]
         interval_ms: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        files: Option<FilesFlags>,
+    }
+
+    #[derive(Serialize)]
+    struct FilesFlags {
+        certificate: String,
     }
 
     fn file(text: &str) -> tempfile::NamedTempFile {
@@ -113,8 +175,9 @@ mod tests {
     fn flags_override_the_file_and_the_file_the_defaults() {
         let text = "name = \"a\"\ninterval_ms = 7";
         let loaded = load_sample(text, Flags::default()).unwrap();
-        assert_eq!(loaded, Sample { name: "a".into(), interval_ms: 7 });
-        let loaded = load_sample(text, Flags { interval_ms: Some(9) }).unwrap();
+        assert_eq!(loaded, Sample { name: "a".into(), interval_ms: 7, files: None });
+        let flags = Flags { interval_ms: Some(9), ..Flags::default() };
+        let loaded = load_sample(text, flags).unwrap();
         assert_eq!(loaded.interval_ms, 9);
     }
 
@@ -122,6 +185,24 @@ mod tests {
     fn an_unknown_key_is_refused_by_name() {
         let error = load_sample("intervall_ms = 7", Flags::default()).unwrap_err();
         assert!(error.to_string().contains("intervall_ms"), "{error}");
+    }
+
+    #[test]
+    fn a_problem_is_said_in_the_words_of_whoever_wrote_it() {
+        let files = FilesFlags { certificate: "c".into() };
+        let flags = Flags { files: Some(files), ..Flags::default() };
+        let error = load_sample("", flags).unwrap_err().to_string();
+        assert_eq!(error, "the flag --files-key (files.key in a file) is missing");
+
+        let file = file("[files]\ncertificate = \"c\"\nkey = 5");
+        let error = load::<Sample>(Some(file.path()), "ISOTHERM_TEST_NOT_SET_", Flags::default());
+        let error = error.unwrap_err().to_string();
+        let start = format!("files.key in {} is ", file.path().display());
+        assert!(error.starts_with(&start) && error.ends_with("it must be a string"), "{error}");
+
+        // Every process has the variable PATH.
+        let error = load::<Sample>(None, "PAT", Flags::default()).unwrap_err().to_string();
+        assert!(error.starts_with("the variable PAT") && error.contains("is not known"), "{error}");
     }
 
     #[test]

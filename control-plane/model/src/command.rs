@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    ids::{Incarnation, NodeId, OperationId, PartitionId, ReplicaId, Term, WallTime, ZoneTime},
+    ids::{
+        Incarnation, MemberId, NodeId, OperationId, PartitionId, ReplicaId, Term, WallTime,
+        ZoneTime,
+    },
     node::{Capacity, NodeState},
     operation::Origin,
     partition::Membership,
@@ -118,6 +121,13 @@ pub enum Action {
     },
     /// Lets zone time advance.
     Tick,
+    /// A member leads the control plane from now on: for the ledger, once for each term.
+    AnnounceLeader {
+        member: MemberId,
+        /// Where it listens.
+        address: String,
+        term: Term,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,8 @@
 //! The failure detector: from signals to conclusions, all nodes of a round together, and the brake that
 //! follows from them (G7).
 //!
-//! - *Suspect*: no heartbeat for a while, or its session broke. Leadership may move; data stays.
+//! - *Suspect*: no heartbeat for a while, or its session broke, or its heartbeat is late and most of the
+//!   nodes that share partitions with it cannot reach it either. Leadership may move; data stays.
 //! - *Down*: its session is gone and a dial was refused (the process does not exist), or silence for
 //!   long. Repair starts later, by `replace_after`.
 //! - *Up* again: only by heartbeats in a session.
@@ -19,6 +20,7 @@ use crate::{
     ids::NodeId,
     node::{Administrative, Node, NodeState},
     observation::{NodeView, ZoneView},
+    partition::Partition,
     state::ZoneState,
 };
 
@@ -26,6 +28,9 @@ use crate::{
 pub struct DetectorOptions {
     /// Silence after which a node is suspect.
     pub suspect_after: Duration,
+    /// Silence after which a node is suspect if its peers have lost it too: more than what one of them
+    /// may be late itself.
+    pub suspect_with_peers_after: Duration,
     /// Silence after which a node is down.
     pub down_after: Duration,
     /// Silence that a node is granted at the start of a leadership, to find the new leader.
@@ -44,6 +49,7 @@ impl Default for DetectorOptions {
     fn default() -> Self {
         Self {
             suspect_after: Duration::from_millis(1_500),
+            suspect_with_peers_after: Duration::from_millis(600),
             down_after: Duration::from_secs(10),
             first_contact: Duration::from_secs(3),
             fresh_heartbeat: Duration::from_millis(500),
@@ -116,7 +122,7 @@ impl Detector {
         for (id, node) in state.nodes().iter() {
             let known_since = self.known_since.get(id).copied().unwrap_or(now);
             let signals = Signals { view: view.node(*id), known_since, now };
-            let judged = self.judge_node(*id, node, &signals, late, view);
+            let judged = self.judge_node(*id, node, &signals, late, state, view);
             states.insert(*id, judged.as_ref().map_or(node.liveness.state, |(state, _)| *state));
             if let Some((state, evidence)) = judged {
                 let incarnation = node.incarnation;
@@ -135,10 +141,11 @@ impl Detector {
         node: &Node,
         signals: &Signals<'_>,
         late: bool,
+        zone: &ZoneState,
         view: &ZoneView,
     ) -> Option<(NodeState, String)> {
         let before = node.liveness.state;
-        let (state, evidence) = self.conclude(id, signals, late, view)?;
+        let (state, evidence) = self.conclude(id, signals, late, zone, view)?;
         let worse = state > before;
         let better = state == NodeState::Up && before != NodeState::Up;
         (worse || better).then_some((state, evidence))
@@ -150,6 +157,7 @@ impl Detector {
         id: NodeId,
         signals: &Signals<'_>,
         late: bool,
+        zone: &ZoneState,
         view: &ZoneView,
     ) -> Option<(NodeState, String)> {
         let options = &self.options;
@@ -175,10 +183,40 @@ impl Detector {
             return Some((NodeState::Suspect, format!("its session broke{peers}")));
         }
         let patience = if signals.heard() { options.suspect_after } else { options.first_contact };
-        if !late && silence >= patience {
+        let lost_by_peers = signals.heard()
+            && silence > options.suspect_with_peers_after
+            && self.is_lost_by_peers(id, zone, view, signals.now);
+        if !late && (silence >= patience || lost_by_peers) {
             return Some((NodeState::Suspect, format!("{quiet}{peers}")));
         }
         None
+    }
+
+    /// Whether most of those that share a partition with the node and have a session cannot reach it: at
+    /// least two, or the only one. Only who is heard has a say, and all of them count.
+    fn is_lost_by_peers(
+        &self,
+        id: NodeId,
+        zone: &ZoneState,
+        view: &ZoneView,
+        now: Duration,
+    ) -> bool {
+        if losers(id, view).next().is_none() {
+            return false;
+        }
+        let partitions = zone.partitions_on(id).filter_map(|partition| zone.partition(partition));
+        let peers: BTreeSet<NodeId> = partitions
+            .flat_map(Partition::nodes)
+            .filter(|peer| *peer != id && view.is_connected(*peer))
+            .collect();
+        let lost = losers(id, view).filter(|(peer, node)| {
+            let heard = node
+                .last_heartbeat_at
+                .is_some_and(|heard| now.saturating_sub(heard) <= self.options.fresh_heartbeat);
+            heard && peers.contains(peer)
+        });
+        let needed = (peers.len() / 2 + 1).max(2).min(peers.len());
+        needed > 0 && lost.count() >= needed
     }
 
     /// The brake, if it changes.
@@ -265,14 +303,15 @@ impl Signals<'_> {
     }
 }
 
+/// Connected nodes that say that they cannot reach the node.
+fn losers(id: NodeId, view: &ZoneView) -> impl Iterator<Item = (NodeId, &NodeView)> {
+    view.nodes().filter(move |(peer, node)| {
+        *peer != id && node.session.is_some() && node.heartbeat.unreachable.contains(&id)
+    })
+}
+
 fn unreachable_for_peers(id: NodeId, view: &ZoneView) -> String {
-    let peers: Vec<_> = view
-        .nodes()
-        .filter(|(peer, node)| {
-            *peer != id && node.session.is_some() && node.heartbeat.unreachable.contains(&id)
-        })
-        .map(|(peer, _)| peer.to_string())
-        .collect();
+    let peers: Vec<_> = losers(id, view).map(|(peer, _)| peer.to_string()).collect();
     if peers.is_empty() {
         String::new()
     } else {

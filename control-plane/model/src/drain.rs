@@ -1,5 +1,6 @@
 //! Emptying a node: leaderships first (see [`crate::leaders`]), then replicas, one move each, and at
-//! last the node is kept empty. And the questions that come before it: what would break (G7)?
+//! last the node is kept empty. And the questions that come before it: what would break (G7), and would
+//! it ever end?
 
 use crate::{
     command::{ChangeProposal, ChangePurpose, EndResult, OperationEnd},
@@ -12,6 +13,8 @@ use crate::{
 
 /// Partitions that are named in a refusal.
 const NAMED_MAX: usize = 16;
+/// Partitions that are named in its sentence.
+const WORDED_MAX: usize = 8;
 /// Partitions of one drain that are looked at in one round.
 const EXAMINED_MAX: usize = 64;
 
@@ -24,35 +27,63 @@ pub struct Risk {
 }
 
 /// Whether what is left could keep every partition's replication; none if it can.
-pub fn risk(state: &ZoneState, node: NodeId) -> Option<Risk> {
-    let others: Vec<NodeId> = state
-        .nodes()
-        .iter()
-        .filter(|(id, record)| **id != node && record.is_eligible())
-        .map(|(id, _)| *id)
-        .collect();
+///
+/// With the leader's view a node counts only if it has a session and room on its disk; without, as it is
+/// when a command is applied, what was concluded has to do.
+pub fn risk(state: &ZoneState, view: Option<&ZoneView>, node: NodeId) -> Option<Risk> {
+    let takes_replicas = |id: NodeId| {
+        view.is_none_or(|view| view.is_connected(id) && !view.is_disk_low(id))
+            && state.node(id).is_some_and(|node| node.is_eligible())
+    };
+    let others =
+        state.nodes().iter().filter(|(id, _)| **id != node && takes_replicas(**id)).count();
     let is_up = |id: NodeId| state.node(id).is_some_and(|node| node.is_up());
-    let (mut homeless, mut stuck) = (Vec::new(), Vec::new());
+    let (mut homeless, mut stuck, mut needed) = (Vec::new(), Vec::new(), 0);
     for id in state.partitions_on(node) {
         let Some(partition) = state.partition(id) else { continue };
         if partition.target_on(node).is_none() {
             continue;
         }
-        let held = partition.nodes();
-        if !others.iter().any(|other| !held.contains(other)) {
+        // Each of the others can hold one replica: those that do and those that could must suffice.
+        if others < partition.targets.len() {
+            needed = needed.max(partition.targets.len());
             homeless.push(id);
         } else if !partition.has_majority(|voter| is_up(voter.node)) {
             stuck.push(id);
         }
     }
-    let (count, why) = match (homeless.len(), stuck.len()) {
-        (0, 0) => return None,
-        (0, count) => (count, "have no majority of their replicas up, so they cannot be moved"),
-        (count, _) => (count, "find no other node that is up and free for their replica"),
+    let (why, mut partitions) = match (homeless.is_empty(), stuck.is_empty()) {
+        (true, true) => return None,
+        (true, false) => {
+            let why = format!(
+                "{} no majority of replicas on nodes that are up, and cannot be moved: bring such a node back first",
+                named(&stuck, "has", "have")
+            );
+            (why, stuck)
+        }
+        (false, _) => {
+            let nodes = if others == 1 { "node is" } else { "nodes are" };
+            let why = format!(
+                "only {others} other {nodes} up and can take replicas, and {needed} are needed: {} nowhere to go; bring a node back or add one first",
+                named(&homeless, "would have", "would have")
+            );
+            (why, homeless)
+        }
     };
-    let mut partitions = if homeless.is_empty() { stuck } else { homeless };
     partitions.truncate(NAMED_MAX);
-    Some(Risk { why: format!("{count} partitions {why}"), partitions })
+    Some(Risk { why, partitions })
+}
+
+/// The first few partitions as the subject of a sentence, with its verb.
+fn named(partitions: &[PartitionId], one: &str, many: &str) -> String {
+    let ids: Vec<_> = partitions.iter().take(WORDED_MAX).map(ToString::to_string).collect();
+    match partitions.len() {
+        1 => format!("partition {} {one}", ids.join(", ")),
+        count if count > WORDED_MAX => {
+            format!("{count} partitions ({}, …) {many}", ids.join(", "))
+        }
+        _ => format!("partitions {} {many}", ids.join(", ")),
+    }
 }
 
 /// Whether the other nodes have room for what the node stores, as far as the leader sees; none if they
@@ -72,7 +103,9 @@ pub fn room_risk(state: &ZoneState, view: &ZoneView, node: NodeId) -> Option<Ris
     }
     let mut partitions: Vec<PartitionId> = state.partitions_on(node).collect();
     partitions.truncate(NAMED_MAX);
-    let why = format!("the other nodes have room for {free} bytes, and {needed} are there");
+    let why = format!(
+        "the other nodes have room for {free} bytes, and {needed} are there: free space or add a node first"
+    );
     Some(Risk { why, partitions })
 }
 

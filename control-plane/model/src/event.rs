@@ -44,6 +44,7 @@ pub enum EventKind {
     OperationEnded,
     BrakeEngaged,
     BrakeReleased,
+    ControlPlaneLeader,
 }
 
 impl EventKind {
@@ -71,6 +72,7 @@ impl EventKind {
             EventKind::OperationEnded => "operation-ended",
             EventKind::BrakeEngaged => "brake-engaged",
             EventKind::BrakeReleased => "brake-released",
+            EventKind::ControlPlaneLeader => "control-plane-leader",
         }
     }
 }

@@ -23,6 +23,7 @@ pub mod event;
 pub mod ids;
 mod indices;
 pub mod key_range;
+mod laggards;
 pub mod leaders;
 pub mod node;
 pub mod observation;

@@ -11,6 +11,7 @@ use std::{
 use crate::{
     ids::{Incarnation, LogPosition, NodeId, PartitionId, RangeEpoch, ReplicaId, Term},
     key_range::KeyRange,
+    laggards::Laggards,
     partition::{Membership, Replica},
     state::ZoneState,
 };
@@ -72,6 +73,7 @@ pub struct GroupView {
     replicas: BTreeMap<ReplicaId, ReplicaView>,
     leaderless_since: Option<Duration>,
     leader: Option<ReplicaId>,
+    laggards: Laggards,
 }
 
 /// What a node reported of one replica.
@@ -214,6 +216,9 @@ impl ZoneView {
         } else {
             self.failed.remove(&(partition, replica));
         }
+        if report.leading {
+            group.laggards.take_in(&report, now);
+        }
         group.replicas.insert(replica, ReplicaView { node, report, rates });
         self.refresh(partition, now);
     }
@@ -334,6 +339,17 @@ impl ZoneView {
     /// When some partition's confirmed leader last changed: while it does, balance waits.
     pub fn leaders_changed_at(&self) -> Duration {
         self.leaders_changed_at
+    }
+
+    /// Since when the partition's leader reports a replica as not following: nothing of its log is known,
+    /// it is far behind, or it is behind and gets no further. None: it follows, as far as is known.
+    pub fn standing_still_since(
+        &self,
+        partition: PartitionId,
+        replica: ReplicaId,
+    ) -> Option<Duration> {
+        let leader = self.leader(partition)?;
+        self.groups.get(&partition)?.laggards.since(leader.replica.id, leader.term, replica)
     }
 
     /// Since when the partition has no confirmed leader; none if it has one.

@@ -134,7 +134,7 @@ pub enum Refusal {
     #[error("node {node} is {why} already")]
     AlreadyDraining { node: NodeId, why: String },
     #[error(
-        "draining node {node} would break G7: {why}; `accept_data_loss_risk` does it nevertheless"
+        "node {node} cannot be drained safely: {why}, or accept that partitions are left with fewer replicas (`--accept-data-loss-risk`)"
     )]
     DrainAtRisk { node: NodeId, why: String, partitions: Vec<PartitionId> },
     #[error("node {node} is {state}: stop its process first, and wait until it is down")]

@@ -111,7 +111,7 @@ fn balance(
     if running == 0 && leaders::are_even(state) {
         return None;
     }
-    let mut transfers = leaders::plan(state, view).transfers;
+    let mut transfers = leaders::plan(state, view, now).transfers;
     if !at_rest {
         transfers
             .retain(|transfer| state.node(transfer.from).is_some_and(|node| !node.is_eligible()));

@@ -283,7 +283,7 @@ impl Group<'_> {
 }
 
 /// Whether the leader's report says that a replica is close behind it.
-fn keeps_up(report: &ReplicaReport, leader: ReplicaId, replica: ReplicaId) -> bool {
+pub(crate) fn keeps_up(report: &ReplicaReport, leader: ReplicaId, replica: ReplicaId) -> bool {
     replica == leader
         || report.progress.iter().any(|progress| {
             progress.replica == replica

@@ -9,7 +9,7 @@
 use crate::{
     command::{ChangeProposal, ChangePurpose, EndResult, OperationEnd},
     ids::{NodeId, OperationId, PartitionId},
-    node::NodeState,
+    node::{Administrative, NodeState},
     observation::{ReplicaPhase, ZoneView},
     operation::{Operation, OperationKind, Origin, ReplicaChange},
     outcome::Refusal,
@@ -296,10 +296,15 @@ pub fn check_room(
     }
 }
 
-/// Checks that the other nodes have room for what a node stores: the part of a drain that the
-/// replicated state cannot check.
+/// Checks that the nodes that are there now can take over what a node holds: the part of a drain that
+/// the replicated state cannot check. A node that is drained already, or unknown, is for
+/// [`crate::apply`] to refuse.
 pub fn check_drain_room(state: &ZoneState, view: &ZoneView, node: NodeId) -> Result<(), Refusal> {
-    match crate::drain::room_risk(state, view, node) {
+    if !state.node(node).is_some_and(|node| node.administrative == Administrative::Active) {
+        return Ok(());
+    }
+    let risk = crate::drain::risk(state, Some(view), node);
+    match risk.or_else(|| crate::drain::room_risk(state, view, node)) {
         Some(risk) => {
             Err(Refusal::DrainAtRisk { node, why: risk.why, partitions: risk.partitions })
         }

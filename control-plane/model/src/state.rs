@@ -445,6 +445,15 @@ impl ZoneState {
             .map(|id| (*id, self.operations.get(id).expect("indexed operations exist")))
     }
 
+    /// Operations that have ended and are still remembered, the latest to end first.
+    pub fn ended_operations_newest_first(&self) -> impl Iterator<Item = &Operation> {
+        self.indices
+            .ended
+            .iter()
+            .rev()
+            .map(|(_, id)| self.operations.get(id).expect("indexed operations exist"))
+    }
+
     /// Operations that have failed for good and are still remembered.
     pub fn failed_operations(&self) -> impl Iterator<Item = (OperationId, &Operation)> {
         self.indices
@@ -464,6 +473,7 @@ impl ZoneState {
         !self.indices.unplaced.is_empty()
             || !self.indices.running.is_empty()
             || self.nodes.iter().any(|(_, node)| !node.is_up())
+            || !crate::leaders::resting(self).is_empty()
     }
 }
 

@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
-    ids::{NodeId, PartitionId},
+    ids::{NodeId, PartitionId, ReplicaId},
     node::{Administrative, Node, NodeState},
     observation::{Rates, ReplicaPhase, ZoneView},
     operation::OperationState,
@@ -16,6 +16,8 @@ use crate::{
 
 /// Problems that are listed one by one before they are summed up.
 const NAMED_MAX: usize = 5;
+/// A voter that does not follow its leader for so long is no healthy replica.
+const STANDSTILL_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
@@ -109,7 +111,7 @@ pub fn figures(state: &ZoneState, view: Option<&ZoneView>, now: Duration) -> Fig
         } else {
             unavailable.push(*id);
         }
-        if is_under_replicated(state, view, *id, record) {
+        if is_under_replicated(state, view, *id, record, now) {
             under_replicated.push(*id);
         }
     }
@@ -139,6 +141,7 @@ pub fn figures(state: &ZoneState, view: Option<&ZoneView>, now: Duration) -> Fig
     }
     disk_problems(state, view, problems);
     replica_problems(state, view, problems);
+    standstill_problems(state, view, &under_replicated, now, problems);
     let failed: Vec<_> = state.failed_operations().collect();
     // A takeover that has failed is tried again: it is no problem of its own.
     let lasting = failed.iter().filter(|(_, operation)| operation.kind.as_str() != "takeover");
@@ -247,11 +250,66 @@ fn replica_problems(state: &ZoneState, view: Option<&ZoneView>, problems: &mut V
     }
 }
 
+/// Voters that do not follow, of those partitions.
+fn standstill_problems(
+    state: &ZoneState,
+    view: Option<&ZoneView>,
+    partitions: &[PartitionId],
+    now: Duration,
+    problems: &mut Vec<String>,
+) {
+    let Some(view) = view else { return };
+    let mut more = 0_usize;
+    for id in partitions {
+        let Some(record) = state.partition(*id) else { continue };
+        for target in &record.targets {
+            // Of a node that is not up, enough is said.
+            let is_up = state.node(target.node).is_some_and(|node| node.is_up());
+            let Some(still) = standstill(view, *id, target.id, now).filter(|_| is_up) else {
+                continue;
+            };
+            if problems.len() >= 4 * NAMED_MAX {
+                more += 1;
+                continue;
+            }
+            let figures = replica_figures(Some(view), *id, record, *target);
+            problems.push(format!(
+                "replica {} of partition {id} on node {} has not followed its leader for {} s: it is {} entries behind",
+                target.id,
+                target.node,
+                still.as_secs(),
+                figures.lag_entries
+            ));
+        }
+    }
+    if more > 0 {
+        problems.push(format!("{more} more replicas do not follow their leaders"));
+    }
+}
+
+/// For how long a replica has not followed its leader, if that is too long.
+fn standstill(
+    view: &ZoneView,
+    partition: PartitionId,
+    replica: ReplicaId,
+    now: Duration,
+) -> Option<Duration> {
+    let still = now.saturating_sub(view.standing_still_since(partition, replica)?);
+    (still > STANDSTILL_MAX).then_some(still)
+}
+
 /// One node's figures; none if it is not known.
 pub fn node(state: &ZoneState, view: Option<&ZoneView>, id: NodeId) -> Option<NodeFigures> {
     state.node(id)?;
     let leaders = match view {
-        Some(view) => view.replicas_on(id).filter(|(_, replica)| replica.report.leading).count(),
+        // Of two that say that they lead the newer counts: a frozen node cannot know that it was deposed.
+        Some(view) => view
+            .replicas_on(id)
+            .filter(|(_, replica)| replica.report.leading)
+            .filter(|(partition, _)| {
+                view.leader(*partition).is_some_and(|leader| leader.replica.node == id)
+            })
+            .count(),
         None => state.leader_count(id),
     };
     Some(NodeFigures {
@@ -268,6 +326,7 @@ pub fn partition(
     state: &ZoneState,
     view: Option<&ZoneView>,
     id: PartitionId,
+    now: Duration,
 ) -> Option<PartitionFigures> {
     let record = state.partition(id)?;
     let leader = leader_of(state, view, id, record);
@@ -279,7 +338,7 @@ pub fn partition(
     Some(PartitionFigures {
         leader,
         available: leader.is_some(),
-        under_replicated: is_under_replicated(state, view, id, record),
+        under_replicated: is_under_replicated(state, view, id, record, now),
         stored_bytes: view.map_or(0, |view| view.stored_bytes_of(id)),
         keys,
         rates: view.map_or_else(Rates::default, |view| view.rates_of(id)),
@@ -374,6 +433,7 @@ fn is_under_replicated(
     view: Option<&ZoneView>,
     id: PartitionId,
     record: &Partition,
+    now: Duration,
 ) -> bool {
     let healthy = record.targets.iter().filter(|target| {
         let votes =
@@ -385,7 +445,8 @@ fn is_under_replicated(
                 .is_some_and(|view| view.report.phase == ReplicaPhase::Live),
             Some(_) | None => true,
         };
-        votes && up && reported
+        let follows = view.is_none_or(|view| standstill(view, id, target.id, now).is_none());
+        votes && up && reported && follows
     });
     if healthy.count() < state.replication_factor() {
         return true;

@@ -47,6 +47,8 @@ struct Conductor {
     swept_at: Option<Duration>,
     planned_at: Option<Duration>,
     figures_at: Option<Duration>,
+    /// Whether the ledger says that this member leads.
+    announced: bool,
 }
 
 /// Conducts until the reign ends.
@@ -61,6 +63,7 @@ pub async fn run(reign: Arc<Reign>) {
         swept_at: None,
         planned_at: None,
         figures_at: None,
+        announced: false,
     };
     while !reign.ended().is_cancelled() {
         conductor.round().await;
@@ -101,6 +104,9 @@ impl Conductor {
             reign.environment().sleep(RETRY_PAUSE).await;
         } else if is_due(&mut self.planned_at, PLAN_INTERVAL, self.reign.now()) {
             self.plan().await;
+        }
+        if !self.announced && reign.zone().read(ZoneState::is_initialized) {
+            self.announce().await;
         }
         if self.reign.quiet_for() >= TICK_AFTER && self.reign.zone().read(ZoneState::wants_ticks) {
             self.propose(Action::Tick).await;
@@ -145,6 +151,25 @@ impl Conductor {
             }
             (partitions, reconciled, reign.fence_of(state))
         })
+    }
+
+    /// Writes into the ledger who leads now: once, however often an answer is lost.
+    async fn announce(&mut self) {
+        let (member, term) = (self.reign.member_id(), self.reign.term());
+        let address = self.reign.configuration().advertised_address().to_owned();
+        let action = Action::AnnounceLeader { member, address, term };
+        let key = format!("control-plane-leader-{member}-{term}");
+        match self.reign.propose(action, &key).await {
+            Ok(_) => self.announced = true,
+            Err(ProposeError::Refused(refusal)) => {
+                tracing::warn!(%refusal, "the ledger does not say who leads");
+                self.announced = true;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "who leads was not committed to the ledger yet");
+                self.reign.environment().sleep(RETRY_PAUSE).await;
+            }
+        }
     }
 
     async fn plan(&mut self) {

@@ -1,8 +1,8 @@
-//! What the leader's gauges show.
+//! What the leader's gauges show. Only the leader knows: on a member that does not lead they are zero.
 
 use std::collections::BTreeMap;
 
-use model::{node::NodeState, status};
+use model::{node::NodeState, status, status::Figures};
 
 use super::Reign;
 use crate::metrics;
@@ -11,14 +11,24 @@ use crate::metrics;
 pub fn record(reign: &Reign) {
     let (figures, nodes, revision, braked) = reign.zone().read(|state| {
         let figures = status::figures(state, Some(&reign.view()), reign.now());
-        let mut nodes =
-            BTreeMap::from([(NodeState::Up, 0_u32), (NodeState::Suspect, 0), (NodeState::Down, 0)]);
+        let mut nodes = BTreeMap::new();
         for (_, node) in state.nodes().iter() {
             *nodes.entry(node.liveness.state).or_default() += 1;
         }
-        (figures, nodes, state.revision().get(), state.brake().is_some())
+        (figures, nodes, state.revision(), state.brake().is_some())
     });
-    for (state, count) in nodes {
+    set(&figures, &nodes, braked, reign.sessions().count());
+    metrics::set_revision(revision);
+}
+
+/// The reign is over: what the gauges showed is another leader's to know now.
+pub fn clear() {
+    set(&Figures::default(), &BTreeMap::new(), false, 0);
+}
+
+fn set(figures: &Figures, nodes: &BTreeMap<NodeState, u32>, braked: bool, sessions: usize) {
+    for state in [NodeState::Up, NodeState::Suspect, NodeState::Down] {
+        let count = nodes.get(&state).copied().unwrap_or(0);
         ::metrics::gauge!(metrics::NODES, "state" => state.to_string()).set(f64::from(count));
     }
     let gauge = |name: &'static str, value: u32| ::metrics::gauge!(name).set(f64::from(value));
@@ -28,7 +38,38 @@ pub fn record(reign: &Reign) {
     gauge(metrics::OPERATIONS_RUNNING, figures.operations_running);
     gauge(metrics::OPERATIONS_FAILED, figures.operations_failed);
     gauge(metrics::BRAKE, u32::from(braked));
-    // Revisions beyond 2^53 lose precision, which a gauge does not need.
-    #[allow(clippy::cast_precision_loss)]
-    ::metrics::gauge!(metrics::REVISION).set(revision as f64);
+    gauge(metrics::SESSIONS, u32::try_from(sessions).unwrap_or(u32::MAX));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::tests::Recorded;
+
+    #[test]
+    fn nothing_that_only_the_leader_knows_outlasts_its_reign() {
+        let recorded = Recorded::default();
+        ::metrics::with_local_recorder(&recorded, || {
+            let figures = Figures {
+                partitions: status::PartitionCounts {
+                    total: 8,
+                    available: 7,
+                    under_replicated: 2,
+                    unavailable: 1,
+                },
+                operations_running: 3,
+                operations_failed: 1,
+                ..Figures::default()
+            };
+            let nodes = BTreeMap::from([(NodeState::Up, 4), (NodeState::Down, 1)]);
+            set(&figures, &nodes, true, 4);
+            let leaders = recorded.gauges();
+            assert_eq!(leaders["isotherm_control_plane_nodes{state=up}"], 4.0);
+            assert_eq!(leaders["isotherm_control_plane_sessions"], 4.0);
+            clear();
+            let after = recorded.gauges();
+            assert_eq!(after.len(), leaders.len());
+            assert!(after.values().all(|value| *value == 0.0), "{after:?}");
+        });
+    }
 }

@@ -33,6 +33,9 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 fn options(timers: &LivenessTimers) -> DetectorOptions {
     DetectorOptions {
         suspect_after: Duration::from_millis(timers.suspect_after_ms),
+        // One heartbeat more than a peer may be late itself.
+        suspect_with_peers_after: Duration::from_millis(timers.heartbeat_interval_ms * 6)
+            .min(Duration::from_millis(timers.suspect_after_ms)),
         down_after: Duration::from_millis(timers.down_after_ms),
         // To notice that the old leader is gone, and to find the new one.
         first_contact: timers.session_timeout() * 3,

@@ -40,6 +40,7 @@ pub async fn govern(member: Arc<Member>) {
     loop {
         let Some(term) = member.group().reigning_term() else {
             ::metrics::gauge!(metrics::TERM).set(member.group().term().get() as f64);
+            metrics::set_revision(member.group().zone().read(model::ZoneState::revision));
             tokio::select! {
                 biased;
                 () = member.closing().cancelled() => return,
@@ -59,6 +60,7 @@ pub async fn govern(member: Arc<Member>) {
 async fn reign(member: &Arc<Member>, term: Term) {
     tracing::info!(term = term.get(), "this member leads the control plane");
     ::metrics::gauge!(metrics::LEADER).set(1.0);
+    ::metrics::gauge!(metrics::TERM).set(term.get() as f64);
     let reign = Arc::new(Reign::new(member, term));
     member.set_reign(Some(Arc::clone(&reign)));
     let mut tasks = JoinSet::new();
@@ -84,6 +86,7 @@ async fn reign(member: &Arc<Member>, term: Term) {
         }
     }
     ::metrics::gauge!(metrics::LEADER).set(0.0);
+    figures::clear();
     tracing::info!(term = term.get(), reason, "this member does not lead any more");
 }
 

@@ -9,8 +9,8 @@ use std::{
 };
 
 use model::{
-    Action, Applied, Command, Fence, Generation, Incarnation, NodeId, PartitionId, Term, WallTime,
-    ZoneView, command::Registration, zone_clock::ZoneClock,
+    Action, Applied, Command, Fence, Generation, Incarnation, MemberId, NodeId, PartitionId, Term,
+    WallTime, ZoneView, command::Registration, zone_clock::ZoneClock,
 };
 use proto::v1::SessionReport;
 use runtime::{grpc::Channels, seams::Environment};
@@ -76,6 +76,15 @@ impl Reign {
             connected: watch::Sender::new(0),
             ended: CancellationToken::new(),
         }
+    }
+
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// The member whose leadership this is.
+    pub fn member_id(&self) -> MemberId {
+        self.group.member_id()
     }
 
     pub fn environment(&self) -> &Environment {

@@ -14,8 +14,6 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::metrics;
-
 /// Messages that wait for a slow node. Orders are repeated anyway, so that more would be of no use.
 const MESSAGES_WAITING_MAX: usize = 64;
 
@@ -66,7 +64,6 @@ impl Sessions {
         if let Some(older) = inner.by_node.insert(node, session) {
             older.superseded.cancel();
         }
-        ::metrics::gauge!(metrics::SESSIONS).set(inner.by_node.len() as f64);
         OpenSession { number, sender, receiver, superseded }
     }
 
@@ -77,8 +74,12 @@ impl Sessions {
         if current {
             inner.by_node.remove(&node);
         }
-        ::metrics::gauge!(metrics::SESSIONS).set(inner.by_node.len() as f64);
         current
+    }
+
+    /// How many nodes have a session.
+    pub fn count(&self) -> usize {
+        self.lock().by_node.len()
     }
 
     /// Sends a message; false if the node has no session, or is too slow to take it now.
@@ -107,11 +108,13 @@ mod tests {
         let mut second = sessions.open(node);
         assert!(first.superseded.is_cancelled());
         assert!(!second.superseded.is_cancelled());
+        assert_eq!(sessions.count(), 1);
         assert!(!sessions.close(node, first.number), "the older one's end changes nothing");
         assert!(sessions.send(node, SessionOrder::default()));
         assert!(second.receiver.try_recv().is_ok());
         assert!(sessions.close(node, second.number));
         assert_eq!(sessions.number(node), None);
+        assert_eq!(sessions.count(), 0);
     }
 
     #[test]

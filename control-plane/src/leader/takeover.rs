@@ -3,21 +3,19 @@
 //! The conclusion that a node is lost is committed before this acts on it: the model looks at the
 //! committed state. Each call stands for itself, so that one silent node holds up nobody else.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use model::{
-    Action, Fence, NodeId, PartitionId,
-    takeover::{Call, CallId, CallKind, GroupPosition, GroupResult, TakeoverOptions, Takeovers},
+    Action, Fence, NodeId,
+    takeover::{
+        Call, CallId, CallKind, Ended, GroupPosition, GroupResult, TakeoverOptions, Takeovers,
+    },
 };
 use proto::v1::{
     CollectLogPositionsRequest, TakeOverRequest, VoteAuthority,
     peer_service_client::PeerServiceClient,
 };
-use runtime::{grpc::MESSAGE_BYTES_MAX, seams::Moment};
+use runtime::grpc::MESSAGE_BYTES_MAX;
 use tokio::sync::mpsc;
 use tonic::{Status, transport::Channel};
 
@@ -51,8 +49,6 @@ struct Driver {
     reign: Arc<Reign>,
     takeovers: Takeovers,
     answers: mpsc::UnboundedSender<Answer>,
-    /// Since when each partition is being given a leader: for the metrics.
-    began: BTreeMap<PartitionId, Moment>,
 }
 
 /// Takes over until the reign ends.
@@ -65,7 +61,6 @@ pub async fn run(reign: Arc<Reign>) {
         takeovers: Takeovers::new(options(&reign.configuration().takeover)),
         reign: Arc::clone(&reign),
         answers,
-        began: BTreeMap::new(),
     };
     loop {
         driver.step();
@@ -115,29 +110,15 @@ impl Driver {
                 .collect();
             (calls, reign.fence_of(state))
         });
-        self.measure();
+        for ended in self.takeovers.take_ended() {
+            measure(&ended);
+        }
         for (call, address) in calls {
             self.call(call, address, fence);
         }
         while let Some(record) = self.takeovers.finished(now) {
             self.record(record);
         }
-    }
-
-    fn measure(&mut self) {
-        let now = self.reign.environment().now();
-        let in_progress: BTreeSet<PartitionId> = self.takeovers.in_progress().collect();
-        for partition in &in_progress {
-            self.began.entry(*partition).or_insert(now);
-        }
-        self.began.retain(|partition, began| {
-            let goes_on = in_progress.contains(partition);
-            if !goes_on {
-                let took = now.since(*began).as_secs_f64();
-                ::metrics::histogram!(metrics::TAKEOVER_SECONDS).record(took);
-            }
-            goes_on
-        });
     }
 
     fn call(&self, call: Call, address: Option<String>, fence: Fence) {
@@ -158,18 +139,21 @@ impl Driver {
 
     /// Commits what a takeover did; the next step does not wait for it.
     fn record(&self, record: Action) {
-        if let Action::RecordTakeover(record) = &record {
-            for group in &record.groups {
-                let outcome = if group.leader.is_some() { "led" } else { "failed" };
-                ::metrics::counter!(metrics::TAKEOVERS, "outcome" => outcome).increment(1);
-            }
-        }
         let reign = Arc::clone(&self.reign);
         tokio::spawn(async move {
             if let Err(error) = reign.propose(record, "").await {
                 tracing::warn!(%error, "the record of a takeover was not committed");
             }
         });
+    }
+}
+
+/// Counts a takeover, and measures one that gave the partition a leader: always both together.
+fn measure(ended: &Ended) {
+    let outcome = if ended.led { "led" } else { "failed" };
+    ::metrics::counter!(metrics::TAKEOVERS, "outcome" => outcome).increment(1);
+    if ended.led {
+        ::metrics::histogram!(metrics::TAKEOVER_SECONDS).record(ended.took.as_secs_f64());
     }
 }
 
@@ -213,4 +197,28 @@ async fn make(reign: &Reign, call: Call, address: &str, fence: Fence) -> Result<
         reign.channels().forget(address);
         Err(Status::deadline_exceeded(format!("node {node} did not answer in time")))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::tests::Recorded;
+
+    #[test]
+    fn each_takeover_is_counted_once_and_measured_where_it_is_counted() {
+        let recorded = Recorded::default();
+        ::metrics::with_local_recorder(&recorded, || {
+            let ended = |led| Ended {
+                partition: model::PartitionId(1),
+                led,
+                took: Duration::from_millis(40),
+            };
+            measure(&ended(true));
+            measure(&ended(false));
+            measure(&ended(true));
+        });
+        assert_eq!(recorded.counter("isotherm_control_plane_takeovers_total{outcome=led}"), 2);
+        assert_eq!(recorded.counter("isotherm_control_plane_takeovers_total{outcome=failed}"), 1);
+        assert_eq!(recorded.samples(metrics::TAKEOVER_SECONDS), [0.04, 0.04]);
+    }
 }

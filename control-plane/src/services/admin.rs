@@ -203,8 +203,18 @@ impl AdminService for AdminApi {
         let request = request.into_inner();
         let node = self.node("node", request.node)?;
         let accept_data_loss_risk = request.accept_data_loss_risk;
+        let key = from_wire::idempotency_key(request.idempotency_key)?;
+        // Which nodes are there now, and with how much room, only the sessions tell.
+        let checked = reign.zone().read(|state| {
+            let repeated = state.remembered_outcome(&key).is_some();
+            if accept_data_loss_risk || repeated {
+                return Ok(());
+            }
+            repair::check_drain_room(state, &reign.view(), node)
+        });
+        checked.map_err(|refused| refusal::status(&refused))?;
         let action = Action::DrainNode { node, accept_data_loss_risk };
-        let operation = self.operate(&reign, action, request.idempotency_key).await?;
+        let operation = self.operate(&reign, action, key).await?;
         Ok(Response::new(v1::OperationResponse { operation: Some(operation) }))
     }
 
@@ -256,7 +266,7 @@ impl AdminService for AdminApi {
         let key = from_wire::idempotency_key(request.idempotency_key)?;
         let plan = reign.zone().read(|state| {
             initialized(state)?;
-            Ok::<_, Status>(leaders::plan(state, &reign.view()))
+            Ok::<_, Status>(leaders::plan(state, &reign.view(), reign.now()))
         })?;
         let mut operation_ids = Vec::new();
         if !request.dry_run {

@@ -194,7 +194,7 @@ pub fn partitions(reign: &Reign, selection: &PartitionSelection) -> v1::ListPart
         let mut partitions: Vec<v1::PartitionSummary> = state
             .partitions_after(selection.after)
             .filter(|(_, partition)| selection.node.is_none_or(|node| partition.is_on(node)))
-            .filter_map(|(id, partition)| partition_of(state, view, id, partition))
+            .filter_map(|(id, partition)| partition_of(state, view, id, partition, reign.now()))
             .filter(|summary| {
                 !selection.only_problems || !summary.available || summary.under_replicated
             })
@@ -211,8 +211,9 @@ fn partition_of(
     view: &ZoneView,
     id: PartitionId,
     partition: &Partition,
+    now: Duration,
 ) -> Option<v1::PartitionSummary> {
-    let figures = status::partition(state, Some(view), id)?;
+    let figures = status::partition(state, Some(view), id, now)?;
     Some(v1::PartitionSummary {
         id: id.get(),
         range: Some(to_wire::range(&partition.range)),
@@ -238,7 +239,7 @@ pub fn partition_detail(reign: &Reign, id: PartitionId) -> Option<v1::PartitionD
             .filter(|(_, operation)| operation.partition() == Some(id))
             .map(|(id, operation)| operation_of(state, view, id, operation));
         Some(v1::PartitionDetail {
-            summary: partition_of(state, view, id, partition),
+            summary: partition_of(state, view, id, partition, reign.now()),
             membership: partition.observed.as_ref().map(to_wire::membership),
             replicas: replicas.into_iter().map(replica_of).collect(),
             retiring: to_wire::placements(partition.retiring.iter().map(|it| &it.replica)),

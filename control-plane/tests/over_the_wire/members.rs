@@ -44,6 +44,13 @@ async fn nodes_follow_a_new_leader() {
     let kinds: Vec<String> = zone.events().await.into_iter().map(|event| event.kind).collect();
     assert!(!kinds.contains(&"takeover".to_owned()), "{kinds:?}");
     assert!(!kinds.contains(&"node-down".to_owned()), "{kinds:?}");
+    // The ledger says who leads, and who led before; once for each term.
+    let reigns = zone.events().await;
+    let reigns: Vec<_> = reigns.iter().filter(|it| it.kind == "control-plane-leader").collect();
+    let messages: std::collections::BTreeSet<_> = reigns.iter().map(|it| &it.message).collect();
+    assert!(reigns.len() >= 2 && messages.len() == reigns.len(), "{reigns:?}");
+    let last = &reigns[reigns.len() - 1].message;
+    assert!(last.contains(&format!("member {} at ", after.leader)), "{last}");
     zone.members[old].start();
     zone.healthy().await;
 }

@@ -77,6 +77,11 @@ async fn a_lost_leader_is_replaced_and_its_node_taken_back_without_a_copy() {
     let takeover = recorded.iter().find(|event| event.kind == "takeover").unwrap();
     assert_eq!(takeover.node_id, victim);
     assert!(takeover.reason.contains("candidates"), "{takeover:?}");
+    // However many answers and reports there were: no operation names a partition twice.
+    let outcomes = recorded.iter().filter(|event| event.kind.starts_with("takeover"));
+    let outcomes: Vec<_> = outcomes.map(|it| (it.operation_id, it.partition_id)).collect();
+    let distinct: BTreeSet<_> = outcomes.iter().collect();
+    assert_eq!(distinct.len(), outcomes.len(), "{outcomes:?}");
     zone.nodes[0].restart();
     zone.status_when("health and even leader counts", |status| {
         let leaders: Vec<u32> = status.nodes.iter().map(|node| node.leaders).collect();
@@ -227,6 +232,10 @@ async fn commands_that_cannot_be_are_refused() {
     };
     assert_eq!(at_risk.guarantee, "G7");
     assert!(!at_risk.partition_ids.is_empty());
+    for words in ["only 2 other nodes are up", "3 are needed", "`--accept-data-loss-risk`"] {
+        assert!(refused.message().contains(words), "{words}: {refused:?}");
+    }
+    assert!(!refused.message().contains("G7"), "people know no such number: {refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -276,6 +285,33 @@ async fn a_node_is_drained_and_takes_part_again() {
     };
     let node = admin.uncordon_node(uncordon).await.unwrap().into_inner().node.unwrap();
     assert_eq!(node.administrative_state(), v1::AdministrativeState::Active);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_is_checked_against_what_the_sessions_say() {
+    let zone = TestZone::start(1, 4, 2, 3).await;
+    zone.healthy().await;
+    let partition = zone.partitions().await.remove(0);
+    let holders: Vec<u64> = partition.replicas.iter().map(|it| it.node_id).collect();
+    let spare = (1..=4).find(|node| !holders.contains(node)).unwrap();
+    // It is up, and nothing that is committed speaks against it.
+    zone.groups.lock().low_on_disk.insert(spare);
+    zone.status_when("the spare low on disk", |status| summary(status, spare).disk_below_reserve)
+        .await;
+    let mut admin = zone.admin().await;
+    let drain = v1::DrainNodeRequest { node: reference(holders[0]), ..Default::default() };
+    let refused = admin.drain_node(drain.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+    assert!(refused.message().contains("only 2 other nodes are up"), "{refused:?}");
+    zone.groups.lock().low_on_disk.clear();
+    zone.status_when("room again", |status| !summary(status, spare).disk_below_reserve).await;
+    let drain = v1::DrainNodeRequest { idempotency_key: "once".into(), ..drain };
+    let started = admin.drain_node(drain.clone()).await.unwrap().into_inner().operation.unwrap();
+    // The same request again is answered with what it has started, whatever has become of the room.
+    zone.groups.lock().low_on_disk.insert(spare);
+    zone.status_when("no room", |status| summary(status, spare).disk_below_reserve).await;
+    let again = admin.drain_node(drain).await.unwrap().into_inner().operation.unwrap();
+    assert_eq!(again.id, started.id);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use runtime::grpc::TlsFiles;
 
 use crate::demo::DemoArguments;
 
@@ -23,6 +24,9 @@ Examples:
   zonectl node drain node-2 --wait     empty a node before maintenance
   zonectl events --follow              what happens, and why
   zonectl load --rate 1000 --verify    put load on it, and check every answer
+
+A zone with TLS: give --tls-ca, --tls-certificate and --tls-key, or set
+ZONECTL_TLS_CA, ZONECTL_TLS_CERTIFICATE and ZONECTL_TLS_KEY.
 
 Exit codes: 0 done, 1 the command failed, 2 wrong usage, 3 the zone could not be reached.
 
@@ -59,6 +63,51 @@ pub struct Global {
     /// How long a command, or one request of it, may take, for example 500ms or 1m.
     #[arg(long, global = true, value_parser = humantime::parse_duration, default_value = "10s")]
     pub deadline: Duration,
+    #[command(flatten)]
+    pub tls: TlsArguments,
+}
+
+/// For zones whose servers use TLS, all three or none. A server is verified under the host name or the
+/// address by which it is reached.
+#[derive(Clone, Debug, Default, Args)]
+pub struct TlsArguments {
+    /// PEM file with the authority that signed the certificates of the zone's servers.
+    #[arg(long, global = true, env = "ZONECTL_TLS_CA", value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// PEM file with a certificate (chain) for this command, signed by the same authority.
+    #[arg(long, global = true, env = "ZONECTL_TLS_CERTIFICATE", value_name = "FILE")]
+    pub tls_certificate: Option<PathBuf>,
+    /// PEM file with the private key of that certificate.
+    #[arg(long, global = true, env = "ZONECTL_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+}
+
+impl TlsArguments {
+    /// None: plain text.
+    ///
+    /// # Errors
+    /// If some of the three files are given and others are not: which.
+    pub fn files(&self) -> Result<Option<TlsFiles>, String> {
+        let (authority, certificate, key) = (&self.tls_ca, &self.tls_certificate, &self.tls_key);
+        if let (Some(authority), Some(certificate), Some(key)) = (authority, certificate, key) {
+            return Ok(Some(TlsFiles {
+                authority: authority.clone(),
+                certificate: certificate.clone(),
+                key: key.clone(),
+            }));
+        }
+        let files = [
+            (authority, "--tls-ca (or ZONECTL_TLS_CA)"),
+            (certificate, "--tls-certificate (or ZONECTL_TLS_CERTIFICATE)"),
+            (key, "--tls-key (or ZONECTL_TLS_KEY)"),
+        ];
+        let missing: Vec<&str> =
+            files.iter().filter(|(file, _)| file.is_none()).map(|(_, name)| *name).collect();
+        if missing.len() == files.len() {
+            return Ok(None);
+        }
+        Err(format!("TLS needs three files: give {} as well", missing.join(" and ")))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -550,6 +599,16 @@ mod tests {
         assert_eq!(arguments.global.endpoints, ["a:1", "b:2"]);
         assert_eq!(arguments.global.output, OutputFormat::Json);
         assert_eq!(arguments.global.deadline, Duration::from_millis(500));
+    }
+
+    #[test]
+    fn tls_takes_all_three_files_or_none() {
+        let files = |line| parse(line).unwrap().global.tls.files();
+        assert_eq!(files("zonectl status"), Ok(None));
+        let all = files("zonectl --tls-ca a status --tls-certificate c --tls-key k");
+        assert_eq!(all.unwrap().unwrap().key, PathBuf::from("k"));
+        let error = files("zonectl status --tls-ca a --tls-key k").unwrap_err();
+        assert!(error.contains("--tls-certificate") && !error.contains("--tls-ca"), "{error}");
     }
 
     #[test]

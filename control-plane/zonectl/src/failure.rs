@@ -10,6 +10,7 @@
 use std::io;
 
 use client::{AdminError, ConnectError, RequestError, WriteError};
+use runtime::grpc::TlsError;
 
 use crate::zone_process::ProcessError;
 
@@ -69,11 +70,18 @@ impl Failure {
 impl From<AdminError> for Failure {
     fn from(error: AdminError) -> Self {
         match error {
-            AdminError::Unreachable { .. } | AdminError::NoLeader { .. } => {
-                Self::Unreachable(error.to_string())
-            }
-            AdminError::Refused(_) => Self::Command(error.to_string()),
+            AdminError::Unreachable { .. }
+            | AdminError::NotUnderstood { .. }
+            | AdminError::NoLeader { .. } => Self::Unreachable(error.to_string()),
+            AdminError::NotMade { .. } | AdminError::Refused(_) => Self::Command(error.to_string()),
         }
+    }
+}
+
+impl From<TlsError> for Failure {
+    fn from(error: TlsError) -> Self {
+        let TlsError::Read { source, .. } = &error;
+        Self::Command(format!("{error}: {source}"))
     }
 }
 
@@ -82,7 +90,8 @@ impl From<ConnectError> for Failure {
         match error {
             ConnectError::Unreachable { .. } => Self::Unreachable(error.to_string()),
             ConnectError::NoEndpoints => Self::Usage(error.to_string()),
-            ConnectError::Tls(_) | ConnectError::NotInitialized(_) | ConnectError::Seed(_) => {
+            ConnectError::Tls(error) => error.into(),
+            ConnectError::NotInitialized(_) | ConnectError::Seed(_) => {
                 Self::Command(error.to_string())
             }
         }

@@ -5,6 +5,7 @@
 //! - [`forms`]: the JSON forms. Their field names are stable.
 //! - [`tables`]: what people see instead.
 //! - [`failure`]: why a command failed, in plain words, and the exit code for it.
+//! - `diagnosis`: whether it failed because the two sides do not agree about TLS.
 //! - [`zone_process`]: a zone's processes on this machine: start, kill, freeze, restart one by its role.
 //! - [`dev`]: `zonectl dev up`.
 //! - [`demo`]: `zonectl demo`, what `make run` runs.
@@ -18,6 +19,7 @@ pub mod arguments;
 pub mod commands;
 pub mod demo;
 pub mod dev;
+mod diagnosis;
 pub mod failure;
 pub mod forms;
 pub mod load;

@@ -1,6 +1,6 @@
 //! What people see: tables and sentences made from the forms.
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
 use comfy_table::{
     Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED,
@@ -8,8 +8,8 @@ use comfy_table::{
 
 use crate::{
     forms::{
-        EventForm, ListForm, NodeDetailForm, NodeForm, OperationForm, PartitionDetailForm,
-        PartitionForm, RebalanceForm, StatusForm,
+        EventForm, ListForm, MemberForm, NodeDetailForm, NodeForm, OperationForm,
+        PartitionDetailForm, PartitionForm, RebalanceForm, StatusForm,
     },
     text::{count, shorten, show_bound, show_bytes, show_duration},
 };
@@ -82,13 +82,16 @@ pub fn status(status: &StatusForm) -> String {
         let reason = status.brake.reason.as_deref().unwrap_or("no reason is known");
         let _ = writeln!(text, "The brake is on: {reason}");
     }
-    let mut members = table(&["member", "address", "state", "behind"]);
-    for member in &status.control_plane.members {
+    let mut members = table(&["member", "state", "entries behind", "id"]);
+    // By address, as people know them; ids are random.
+    let by_address: BTreeMap<&str, &MemberForm> =
+        status.control_plane.members.iter().map(|it| (it.address.as_str(), it)).collect();
+    for member in by_address.values() {
         members.add_row([
-            Cell::new(member.id),
             Cell::new(&member.address),
             state(&member.state),
             number(member.lag_entries),
+            number(member.id),
         ]);
     }
     let _ = writeln!(text, "\n{members}\n\n{}", nodes(&status.nodes));
@@ -302,25 +305,48 @@ pub fn operation_line(operation: &OperationForm) -> String {
 
 /// `rebalance`.
 pub fn rebalance(plan: &RebalanceForm) -> String {
+    let mut text = String::new();
     if plan.transfers.is_empty() {
-        return "Leadership is spread evenly already: nothing to do.".to_owned();
+        text.push_str("Leadership is spread evenly already: nothing to do.");
+    } else {
+        let mut transfers = table(&["partition", "from", "to", "why"]);
+        for transfer in &plan.transfers {
+            let from = transfer.from_node_id.map(|id| plan.name_of(id));
+            transfers.add_row([
+                Cell::new(transfer.partition_id),
+                Cell::new(none_or(from)),
+                Cell::new(plan.name_of(transfer.to_node_id)),
+                Cell::new(&transfer.reason),
+            ]);
+        }
+        let mut counts = table(&["node", "leaders now", "afterwards"]);
+        for node in &plan.counts {
+            let name = Cell::new(plan.name_of(node.node_id));
+            counts.add_row([name, number(node.before), number(node.after)]);
+        }
+        let headline = if plan.dry_run { "Would transfer" } else { "Transferring" };
+        let partitions = count(plan.transfers.len() as u64, "partition", "partitions");
+        let _ = write!(text, "{headline} the leadership of {partitions}:\n{transfers}\n\n{counts}");
     }
-    let mut transfers = table(&["partition", "from node", "to node", "why"]);
-    for transfer in &plan.transfers {
-        transfers.add_row([
-            Cell::new(transfer.partition_id),
-            number(none_or(transfer.from_node_id)),
-            number(transfer.to_node_id),
-            Cell::new(&transfer.reason),
-        ]);
+    let empty: Vec<String> = plan.empty_nodes.iter().map(|id| plan.name_of(*id)).collect();
+    match empty.as_slice() {
+        [] => {}
+        [one] => {
+            let _ = write!(
+                text,
+                "\n{one} holds no replicas, so it can lead nothing. `zonectl partition move` gives it some."
+            );
+        }
+        [more @ .., last] => {
+            let _ = write!(
+                text,
+                "\n{} and {last} hold no replicas, so they can lead nothing. `zonectl partition move` \
+                 gives them some.",
+                more.join(", ")
+            );
+        }
     }
-    let mut counts = table(&["node", "leaders now", "afterwards"]);
-    for node in &plan.counts {
-        counts.add_row([Cell::new(node.node_id), number(node.before), number(node.after)]);
-    }
-    let headline = if plan.dry_run { "Would transfer" } else { "Transferring" };
-    let partitions = count(plan.transfers.len() as u64, "partition", "partitions");
-    format!("{headline} the leadership of {partitions}:\n{transfers}\n\n{counts}")
+    text
 }
 
 /// One line of `events`.
@@ -401,7 +427,19 @@ mod tests {
 
     #[test]
     fn an_even_spread_needs_no_plan() {
-        let plan = RebalanceForm::new(true, v1::RebalanceLeadersResponse::default());
-        assert!(rebalance(&plan).contains("nothing to do"));
+        let response = v1::RebalanceLeadersResponse::default();
+        let plan = RebalanceForm::new(true, response.clone(), Vec::new());
+        assert_eq!(rebalance(&plan), "Leadership is spread evenly already: nothing to do.");
+        let node = |id: u64, replicas| v1::NodeSummary {
+            id,
+            name: format!("node-{id}"),
+            replicas,
+            state: v1::NodeState::Up.into(),
+            administrative_state: v1::AdministrativeState::Active.into(),
+            ..v1::NodeSummary::default()
+        };
+        let nodes = vec![node(1, 3), node(2, 0), node(3, 0)];
+        let text = rebalance(&RebalanceForm::new(true, response, nodes));
+        assert!(text.contains("\nnode-2 and node-3 hold no replicas, so they can lead"), "{text}");
     }
 }

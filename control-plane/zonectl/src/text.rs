@@ -118,19 +118,32 @@ pub fn show_bytes(bytes: u64) -> String {
     format!("{amount:.1} {}", UNITS[unit])
 }
 
-/// For example `850 µs`, `12.3 ms`, `4.2 s`, `3 min 20 s`.
+/// For example `850 µs`, `12.3 ms`, `4.2 s`, `3 s`, `3 min 20 s`, `5 min`, `2 h 10 min`.
 pub fn show_duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
-    if seconds < 0.001 {
+    if duration.is_zero() {
+        "0 s".to_owned()
+    } else if seconds < 0.001 {
         format!("{:.0} µs", seconds * 1e6)
-    } else if seconds < 1.0 {
-        format!("{:.1} ms", seconds * 1e3)
-    } else if seconds < 60.0 {
-        format!("{seconds:.1} s")
+    } else if seconds < 0.999_95 {
+        format!("{} ms", tenths(seconds * 1e3))
+    } else if seconds < 59.95 {
+        format!("{} s", tenths(seconds))
     } else {
-        let whole = duration.as_secs();
-        format!("{} min {} s", whole / 60, whole % 60)
+        let whole = seconds.round() as u64;
+        match (whole / 3_600, whole / 60 % 60, whole % 60) {
+            (0, minutes, 0) => format!("{minutes} min"),
+            (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+            (hours, 0, _) => format!("{hours} h"),
+            (hours, minutes, _) => format!("{hours} h {minutes} min"),
+        }
     }
+}
+
+/// With one digit after the point, unless that is a zero.
+fn tenths(amount: f64) -> String {
+    let text = format!("{amount:.1}");
+    text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
 }
 
 /// For example `1 node`, `2 nodes`.
@@ -175,7 +188,11 @@ mod tests {
         assert_eq!(show_bytes(3 * 1_024 * 1_024 / 2), "1.5 MiB");
         assert_eq!(show_duration(Duration::from_micros(850)), "850 µs");
         assert_eq!(show_duration(Duration::from_millis(4_200)), "4.2 s");
+        assert_eq!(show_duration(Duration::from_micros(3_002_339)), "3 s");
+        assert_eq!(show_duration(Duration::from_millis(59_990)), "1 min");
         assert_eq!(show_duration(Duration::from_secs(200)), "3 min 20 s");
+        assert_eq!(show_duration(Duration::from_secs(300)), "5 min");
+        assert_eq!(show_duration(Duration::from_secs(7_800)), "2 h 10 min");
         assert_eq!(shorten("abcdef", 4), "abc…");
         assert_eq!(show_bound("", "(lowest)"), "(lowest)");
         assert_eq!(show_bound(" ", ""), "\\x20");

@@ -63,6 +63,8 @@ impl RocksMachine {
             if is_whole {
                 return image;
             }
+            // RocksDB's threads work in real time.
+            #[allow(clippy::disallowed_methods)]
             thread::sleep(Duration::from_millis(10));
         }
         panic!("the directory never came to rest");

@@ -182,12 +182,13 @@ impl Applier<'_> {
 
     pub(super) fn record_takeover(&mut self, record: &TakeoverRecord) -> Applied {
         let (mut refused, mut accepted) = (Vec::new(), 0);
-        let known: Vec<_> = record
+        let known: BTreeSet<PartitionId> = record
             .groups
             .iter()
             .filter(|group| self.state.partition(group.partition).is_some())
             .map(|group| group.partition)
             .collect();
+        let known: Vec<PartitionId> = known.into_iter().collect();
         if known.is_empty() {
             return Applied::Batch { accepted, operations: Vec::new(), refused };
         }

@@ -155,6 +155,9 @@ impl Applier<'_> {
                 })
             }
             Action::Tick => Ok(Applied::Done),
+            Action::AnnounceLeader { member, address, term } => {
+                self.announce_leader(*member, address, *term)
+            }
         }
     }
 

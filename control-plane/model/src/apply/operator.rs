@@ -24,7 +24,7 @@ impl Applier<'_> {
             }
         }
         let name = node.name.clone();
-        if !accept_data_loss_risk && let Some(risk) = drain::risk(self.state, id) {
+        if !accept_data_loss_risk && let Some(risk) = drain::risk(self.state, None, id) {
             return Err(Refusal::DrainAtRisk {
                 node: id,
                 why: risk.why,

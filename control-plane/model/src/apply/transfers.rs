@@ -36,6 +36,12 @@ impl Applier<'_> {
         if count >= max {
             return Err(Refusal::OverBudget { what: "transfers".into(), count, max });
         }
+        let asked = proposal.parent.and_then(|parent| self.state.operation(parent));
+        let origin = match asked.map(|parent| parent.origin) {
+            // Whoever asked for the whole asked for its parts.
+            Some(Origin::Operator) => Origin::Operator,
+            Some(Origin::Repair | Origin::Balance | Origin::Takeover) | None => origin,
+        };
         Ok(self.begin_transfer(
             proposal.partition,
             Some(proposal.from),

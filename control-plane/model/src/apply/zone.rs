@@ -8,7 +8,7 @@ use super::{Applier, Draft};
 use crate::{
     command::PlacementProposal,
     event::EventKind,
-    ids::{Generation, RangeEpoch, Revision, ZoneTime},
+    ids::{Generation, MemberId, RangeEpoch, Revision, Term, ZoneTime},
     key_range,
     outcome::{Applied, Outcome, Refusal},
     partition::{Partition, Replica},
@@ -122,6 +122,22 @@ impl Applier<'_> {
             )
         });
         Ok(())
+    }
+
+    pub(super) fn announce_leader(
+        &mut self,
+        member: MemberId,
+        address: &str,
+        term: Term,
+    ) -> Outcome {
+        self.record(Draft::new(
+            EventKind::ControlPlaneLeader,
+            format!("member {member} at {address} leads the control plane in term {term}"),
+            format!(
+                "a majority of the members has elected it in term {term}; it gives orders since"
+            ),
+        ));
+        Ok(Applied::Done)
     }
 }
 

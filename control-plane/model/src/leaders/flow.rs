@@ -5,14 +5,15 @@
 //! exactly when no path or cycle of moves makes it cheaper (Harvey et al., "Semi-matchings for bipartite
 //! graphs and load balancing", 2003). So: first single moves from the fullest to the emptiest, which do
 //! most of the work; then the cheapest path or cycle, found by Bellman–Ford, again and again until there
-//! is none.
+//! is none, or until so many moves have been weighed that the plan would take too long.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{NodeId, PartitionId};
 
-/// Paths and cycles that one plan finds at most, so that no plan takes long.
-const IMPROVEMENTS_MAX: usize = 512;
+/// Moves that one plan weighs at most, so that no plan takes long. Only zones with very many nodes and
+/// partitions come near it.
+pub const EFFORT_MAX: u64 = 20_000_000;
 
 /// One leadership that can be somewhere else.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,15 @@ pub struct Seat {
     pub preferred: Option<NodeId>,
 }
 
+/// Where each seat shall be, and what it took to find that out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Solution {
+    /// In the sequence of the seats.
+    pub assigned: Vec<NodeId>,
+    /// Moves that were weighed.
+    pub weighed: u64,
+}
+
 /// Where each seat shall be: as even as possible, and then with the fewest changes, and then by
 /// preference.
 ///
@@ -35,17 +45,23 @@ pub fn solve(
     fixed: &BTreeMap<NodeId, u32>,
     leading: &BTreeSet<NodeId>,
 ) -> Vec<NodeId> {
-    let mut flow = Flow::new(seats, fixed, leading);
+    solve_within(seats, fixed, leading, EFFORT_MAX).assigned
+}
+
+/// Like [`solve`], but begins nothing more once so many moves have been weighed. What has been found by
+/// then is an improvement all the same, and the next plan goes on from there.
+pub fn solve_within(
+    seats: &[Seat],
+    fixed: &BTreeMap<NodeId, u32>,
+    leading: &BTreeSet<NodeId>,
+    effort_max: u64,
+) -> Solution {
+    let mut flow = Flow::new(seats, fixed, leading, effort_max);
     flow.level();
-    // Each round makes the cost smaller by at least one. In a very large zone the bound may be reached
-    // first: what has been found by then is an improvement all the same, and the next plan goes on.
-    let rounds = seats.len().saturating_mul(4).saturating_add(64).min(IMPROVEMENTS_MAX);
-    for _ in 0..rounds {
-        if !flow.improve() {
-            break;
-        }
-    }
-    flow.assigned.iter().map(|at| flow.nodes[*at]).collect()
+    // Each improvement makes the cost smaller by at least one, so there is an end.
+    while flow.improve() {}
+    let assigned = flow.assigned.iter().map(|at| flow.nodes[*at]).collect();
+    Solution { assigned, weighed: flow.weighed }
 }
 
 /// A seat's cost of being moved along an edge, and the tie-breaks among equal costs.
@@ -64,6 +80,8 @@ struct Flow<'a> {
     moves: Vec<BTreeMap<usize, BTreeSet<Move>>>,
     /// Outweighs every number of transfers.
     balance_weight: i64,
+    weighed: u64,
+    effort_max: u64,
 }
 
 /// What leads to a node on the cheapest way there.
@@ -74,7 +92,12 @@ struct Step {
 }
 
 impl<'a> Flow<'a> {
-    fn new(seats: &'a [Seat], fixed: &BTreeMap<NodeId, u32>, leading: &BTreeSet<NodeId>) -> Self {
+    fn new(
+        seats: &'a [Seat],
+        fixed: &BTreeMap<NodeId, u32>,
+        leading: &BTreeSet<NodeId>,
+        effort_max: u64,
+    ) -> Self {
         let current = seats.iter().map(|seat| seat.current);
         let eligible = seats.iter().flat_map(|seat| seat.eligible.iter().copied());
         let nodes: BTreeSet<NodeId> =
@@ -99,6 +122,8 @@ impl<'a> Flow<'a> {
             loads,
             assigned,
             balance_weight: count.saturating_mul(2).saturating_add(2),
+            weighed: 0,
+            effort_max,
         };
         for index in 0..seats.len() {
             flow.open(index);
@@ -115,6 +140,14 @@ impl<'a> Flow<'a> {
             (false, false) => 0,
         };
         (cost, seat.preferred != Some(to), seat.partition, index)
+    }
+
+    fn weigh(&mut self, moves: usize) {
+        self.weighed = self.weighed.saturating_add(u64::try_from(moves).unwrap_or(u64::MAX));
+    }
+
+    fn is_spent(&self) -> bool {
+        self.weighed >= self.effort_max
     }
 
     /// Where a seat could be moved.
@@ -166,6 +199,10 @@ impl<'a> Flow<'a> {
         let mut sources: BTreeSet<(bool, i64, usize)> =
             (0..self.nodes.len()).map(|node| key(self, node)).collect();
         while let Some((_, _, from)) = sources.pop_last() {
+            if self.is_spent() {
+                return;
+            }
+            self.weigh(self.moves[from].len() + 1);
             let target = self.moves[from]
                 .keys()
                 .copied()
@@ -196,7 +233,8 @@ impl<'a> Flow<'a> {
         self.balance_weight * (2 * self.loads[node] + 1)
     }
 
-    /// Makes one improvement, a path or a cycle of moves; false if there is none.
+    /// Makes one improvement, a path or a cycle of moves; false if there is none, or no effort left to
+    /// look for it to the end: half a search shows no sound way.
     fn improve(&mut self) -> bool {
         // From all nodes at once: the way to a node starts at any node that gives one away.
         let mut steps: Vec<Option<Step>> = (0..self.nodes.len())
@@ -205,7 +243,14 @@ impl<'a> Flow<'a> {
                 gives.then(|| Step { cost: self.gain(node), from: None })
             })
             .collect();
-        while self.relax(&mut steps) {
+        loop {
+            if self.is_spent() {
+                return false;
+            }
+            self.weigh(self.moves.iter().map(BTreeMap::len).sum());
+            if !self.relax(&mut steps) {
+                break;
+            }
             // A cycle among the ways is one that pays by itself: it brings seats back to where they
             // were, at no change of counts.
             if let Some(cycle) = find_cycle(&steps) {

@@ -6,10 +6,17 @@
 //! is: it settles.
 //!
 //! Nodes that may not lead (draining, not up) are emptied as far as their partitions have another voter.
+//!
+//! A leadership goes only to a replica that its leader knows to be close behind and to follow, and not
+//! again at once to one that has just failed to take it (see [`backoff`]).
 
+mod backoff;
 mod flow;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use crate::{
     command::TransferProposal,
@@ -18,11 +25,16 @@ use crate::{
     observation::ZoneView,
     operation::OperationKind,
     partition::Partition,
-    reconcile::LAG_ENTRIES_MAX,
+    reconcile::keeps_up,
     state::ZoneState,
 };
 
-pub use flow::{Seat, solve};
+pub use backoff::{REST_MAX, REST_MIN, resting};
+pub use flow::{EFFORT_MAX, Seat, Solution, solve, solve_within};
+
+/// A replica that has made no progress for so long, although it should, gets no leadership. Longer than
+/// it takes a leader to report how far the others are while its log grows.
+const STANDSTILL_MAX: Duration = Duration::from_secs(10);
 
 /// Transfers that make leader counts even.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,7 +64,8 @@ pub fn are_even(state: &ZoneState) -> bool {
 }
 
 /// The plan for the zone as it is now.
-pub fn plan(state: &ZoneState, view: &ZoneView) -> LeaderPlan {
+pub fn plan(state: &ZoneState, view: &ZoneView, now: Duration) -> LeaderPlan {
+    let resting = resting(state);
     let leading: BTreeSet<NodeId> = state
         .nodes()
         .iter()
@@ -64,7 +77,9 @@ pub fn plan(state: &ZoneState, view: &ZoneView) -> LeaderPlan {
     for (id, partition) in state.partitions().iter() {
         if let Some(node) = destination(state, partition) {
             *fixed.entry(node).or_default() += 1;
-        } else if let Some(seat) = seat(view, &leading, *id, partition) {
+        } else if let Some(mut seat) = seat(view, &leading, *id, partition, now) {
+            let current = seat.current;
+            seat.eligible.retain(|node| *node == current || !resting.contains(&(*id, *node)));
             seats.push(seat);
         } else if let Some(leader) = view.leader(*id) {
             *fixed.entry(leader.replica.node).or_default() += 1;
@@ -110,6 +125,7 @@ fn seat(
     leading: &BTreeSet<NodeId>,
     id: PartitionId,
     partition: &Partition,
+    now: Duration,
 ) -> Option<Seat> {
     let leader = view.leader(id)?;
     let committed = partition.leader?;
@@ -122,17 +138,17 @@ fn seat(
         return None;
     }
     let report = &view.replica(id, leader.replica.id)?.report;
-    let keeps_up = |replica| {
-        report
-            .progress
-            .iter()
-            .any(|progress| progress.replica == replica && progress.lag_entries <= LAG_ENTRIES_MAX)
+    let follows = |replica| {
+        keeps_up(report, leader.replica.id, replica)
+            && view
+                .standing_still_since(id, replica)
+                .is_none_or(|since| now.saturating_sub(since) < STANDSTILL_MAX)
     };
     let eligible = partition
         .targets
         .iter()
         .filter(|target| leading.contains(&target.node) && observed.is_full_voter(target.id))
-        .filter(|target| target.id == leader.replica.id || keeps_up(target.id))
+        .filter(|target| follows(target.id))
         .map(|target| target.node)
         .collect();
     let preferred = partition

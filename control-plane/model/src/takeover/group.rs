@@ -82,6 +82,11 @@ impl Group {
         self.need.lost
     }
 
+    /// The survivor with this id.
+    pub fn survivor(&self, id: ReplicaId) -> Option<Replica> {
+        self.need.survivors.iter().find(|survivor| survivor.id == id).copied()
+    }
+
     /// Whether any replica was asked to lead.
     pub fn has_acted(&self) -> bool {
         !self.candidates.is_empty()

@@ -15,8 +15,12 @@
 //! is decided by the votes of its majority, and a candidate with too short a log is refused.
 //!
 //! A takeover on mere lateness (the leader's node is suspect, not down) goes beyond step 1 only if a
-//! survivor has lost the leader too.
+//! survivor has lost the leader too. Otherwise it is dismissed without a trace, and looked at again soon.
+//!
+//! Between a candidate's word that it leads and its report, the view still shows a group without leader:
+//! an appointed leader is left in peace for a moment, so that one loss is one takeover.
 
+mod appointed;
 mod group;
 mod need;
 
@@ -31,6 +35,7 @@ use crate::{
     observation::ZoneView,
     state::ZoneState,
 };
+use appointed::Appointed;
 use group::{Group, Next};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +49,12 @@ pub struct TakeoverOptions {
     pub elect_timeout: Duration,
     /// For an answer to come back after a call's timeout.
     pub answer_margin: Duration,
-    /// Before a group is tried again after all candidates failed, or after the survivors still had their
-    /// leader.
+    /// Before a group is tried again after all candidates failed.
     pub pause: Duration,
+    /// Before a group is looked at again whose survivors still had their leader.
+    pub dismissed_pause: Duration,
+    /// How long an appointed leader may take to report itself before its group is taken on again.
+    pub confirmation_grace: Duration,
     /// Groups at the same time.
     pub groups_max: usize,
     /// Groups in one call.
@@ -65,6 +73,8 @@ impl Default for TakeoverOptions {
             elect_timeout: Duration::from_millis(300),
             answer_margin: Duration::from_millis(30),
             pause: Duration::from_millis(300),
+            dismissed_pause: Duration::from_millis(200),
+            confirmation_grace: Duration::from_millis(500),
             groups_max: 2_000,
             call_groups_max: 1_000,
             record_after: Duration::from_millis(250),
@@ -169,16 +179,32 @@ pub struct Takeovers {
     paused: BTreeMap<PartitionId, Duration>,
     /// Failures are recorded once, until the group is led again.
     failed: BTreeSet<PartitionId>,
+    /// Leaders that have not reported themselves yet.
+    appointed: BTreeMap<PartitionId, Appointed>,
+    /// Since when a group needs a leader.
+    needed_since: BTreeMap<PartitionId, Duration>,
     finished: Vec<Finished>,
+    ended: Vec<Ended>,
     /// Leaderships given to each node that are not committed yet: so that not all go to one.
     given: BTreeMap<NodeId, usize>,
 }
 
+/// What is to be recorded: one outcome for each partition and lost node, the latest.
 #[derive(Clone, Debug)]
 struct Finished {
     lost: Option<NodeId>,
     at: Duration,
     outcome: TakeoverOutcome,
+}
+
+/// One takeover that has come to an end: what the metrics count and measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub partition: PartitionId,
+    /// Whether a replica leads; if not, all candidates have failed, and it goes on: that is said once.
+    pub led: bool,
+    /// From the moment at which the need was seen first.
+    pub took: Duration,
 }
 
 impl Takeovers {
@@ -191,14 +217,16 @@ impl Takeovers {
         self.groups.is_empty() && self.finished.is_empty()
     }
 
-    /// Partitions that are being given a leader.
-    pub fn in_progress(&self) -> impl Iterator<Item = PartitionId> {
-        self.groups.keys().copied()
+    /// The takeovers that have ended since the last call.
+    pub fn take_ended(&mut self) -> Vec<Ended> {
+        std::mem::take(&mut self.ended)
     }
 
     /// Takes on the groups that need a leader now, the hottest first, and drops those that have one.
     pub fn begin(&mut self, state: &ZoneState, view: &ZoneView, now: Duration) {
         self.paused.retain(|_, until| *until > now);
+        let grace = self.options.confirmation_grace;
+        self.appointed.retain(|id, appointed| appointed.holds(state, view, *id, now, grace));
         self.drop_led(state, view, now);
         let free = self.options.groups_max.saturating_sub(self.groups.len());
         if free == 0 {
@@ -207,7 +235,10 @@ impl Takeovers {
         if self.groups.is_empty() {
             self.given.clear();
         }
-        let mut needs: Vec<_> = need::needs(state, view, now, self.options.leaderless_after)
+        let mut needs = need::needs(state, view, now, self.options.leaderless_after);
+        needs.retain(|need| !self.appointed.contains_key(&need.partition));
+        self.note_needs(needs.iter().map(|need| need.partition).collect(), now);
+        let mut needs: Vec<_> = needs
             .into_iter()
             .filter(|need| !self.groups.contains_key(&need.partition))
             .filter(|need| !self.paused.contains_key(&need.partition))
@@ -222,6 +253,14 @@ impl Takeovers {
         });
         for (_, need) in needs.into_iter().take(free) {
             self.groups.insert(need.partition, Group::new(need));
+        }
+    }
+
+    /// Remembers since when each group needs a leader; one that needs none any more starts afresh.
+    fn note_needs(&mut self, needed: BTreeSet<PartitionId>, now: Duration) {
+        self.needed_since.retain(|id, _| needed.contains(id) || self.groups.contains_key(id));
+        for id in needed {
+            self.needed_since.entry(id).or_insert(now);
         }
     }
 
@@ -273,12 +312,18 @@ impl Takeovers {
                 }
                 Next::Led { leader, term } => {
                     if let Some(group) = self.groups.remove(&id) {
+                        self.appointed.extend(
+                            group
+                                .survivor(leader)
+                                .map(|replica| (id, Appointed { replica, term, at: now })),
+                        );
                         self.finish_led(group, leader, term, now);
                     }
                 }
                 Next::Dismissed => {
                     self.groups.remove(&id);
-                    self.paused.insert(id, now + self.options.pause);
+                    self.needed_since.remove(&id);
+                    self.paused.insert(id, now + self.options.dismissed_pause);
                 }
                 Next::Failed => {
                     if let Some(group) = self.groups.remove(&id) {
@@ -361,14 +406,29 @@ impl Takeovers {
     fn finish_led(&mut self, group: Group, leader: ReplicaId, term: Term, now: Duration) {
         let id = group.partition();
         self.failed.remove(&id);
+        let since = self.needed_since.remove(&id).unwrap_or(now);
+        self.ended.push(Ended { partition: id, led: true, took: now.saturating_sub(since) });
         let outcome = group.outcome(Some((leader, term)));
-        self.finished.push(Finished { lost: group.lost(), at: now, outcome });
+        self.finish(group.lost(), outcome, now);
     }
 
     fn finish_failed(&mut self, id: PartitionId, group: Group, now: Duration) {
         if self.failed.insert(id) {
+            let since = self.needed_since.get(&id).copied().unwrap_or(now);
+            self.ended.push(Ended { partition: id, led: false, took: now.saturating_sub(since) });
             let outcome = group.outcome(None);
-            self.finished.push(Finished { lost: group.lost(), at: now, outcome });
+            self.finish(group.lost(), outcome, now);
+        }
+    }
+
+    /// Notes an outcome for the record, in place of an earlier one of the same loss.
+    fn finish(&mut self, lost: Option<NodeId>, outcome: TakeoverOutcome, now: Duration) {
+        let earlier = self.finished.iter_mut().find(|finished| {
+            finished.lost == lost && finished.outcome.partition == outcome.partition
+        });
+        match earlier {
+            Some(finished) => finished.outcome = outcome,
+            None => self.finished.push(Finished { lost, at: now, outcome }),
         }
     }
 

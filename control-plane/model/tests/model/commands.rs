@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use model::{
-    Action, Applied, Command, Incarnation, LogPosition, NodeId, OperationId, PartitionId,
+    Action, Applied, Command, Incarnation, LogPosition, MemberId, NodeId, OperationId, PartitionId,
     ReplicaId, Revision, Term, WallTime, ZoneState, ZoneTime,
     command::{
         BrakeChange, ChangeProposal, ChangePurpose, Conclusion, EndResult, GroupObservation,
@@ -189,6 +189,9 @@ fn action() -> impl Strategy<Value = Action> {
         2 => vec((partition(), replica()), 0..3)
             .prop_map(|replicas| Action::DropRetired { replicas }),
         1 => Just(Action::Tick),
+        1 => (any::<u64>(), text(), any::<u64>()).prop_map(|(member, address, term)| {
+            Action::AnnounceLeader { member: MemberId(member), address, term: Term(term) }
+        }),
     ]
 }
 
@@ -355,6 +358,35 @@ fn a_command_persists_only_what_it_touched() {
     // The zone, the partition, the operation, one event.
     assert_eq!(changes.records.len(), 4, "{changes:?}");
     assert_eq!(changes.partitions, vec![PartitionId(1)]);
+}
+
+#[test]
+fn the_ledger_says_once_for_each_term_who_leads() {
+    let mut state = prepared();
+    let mut revision = 100;
+    let mut announce = |state: &mut ZoneState, member, term| {
+        revision += 1;
+        let action = Action::AnnounceLeader {
+            member: MemberId(member),
+            address: "127.0.0.1:7400".into(),
+            term: Term(term),
+        };
+        let command = Command::new(state.zone_time(), WallTime(1), action)
+            .with_idempotency_key(format!("leader-{member}-{term}"));
+        state.apply(Revision(revision), &command).expect("told");
+    };
+    announce(&mut state, 7, 3);
+    announce(&mut state, 7, 3);
+    announce(&mut state, 8, 4);
+    let told: Vec<_> = state
+        .events()
+        .iter()
+        .filter(|(_, event)| event.kind.as_str() == "control-plane-leader")
+        .map(|(_, event)| event.message.clone())
+        .collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(told[0], "member 7 at 127.0.0.1:7400 leads the control plane in term 3");
+    assert!(told[1].contains("member 8") && told[1].contains("term 4"), "{told:?}");
 }
 
 #[test]

@@ -56,6 +56,27 @@ impl Bench {
         judgement
     }
 
+    /// Nodes that share partitions.
+    fn sharing(partitions: u8, domains: &[&str]) -> Self {
+        let mut bench = Self::new(domains);
+        bench.world = World::new(partitions, 3, domains);
+        bench.world.settle(400);
+        bench
+    }
+
+    /// Heartbeats every 100 ms of those that are named, in which these call those unreachable.
+    fn complain(&mut self, from_ms: u64, to_ms: u64, beating: &[u64], by: &[u64], of: &[u64]) {
+        for ms in (from_ms..=to_ms).step_by(100) {
+            for id in beating {
+                let lost = if by.contains(id) { of } else { &[] };
+                let unreachable = lost.iter().copied().map(NodeId).collect();
+                let heartbeat = Heartbeat { unreachable, ..Heartbeat::default() };
+                self.view.heartbeat(NodeId(*id), heartbeat, at(ms));
+            }
+            self.judge(ms);
+        }
+    }
+
     fn state(&self, node: u64) -> NodeState {
         self.world.state.node(NodeId(node)).expect("there").liveness.state
     }
@@ -75,6 +96,65 @@ fn one_late_heartbeat_is_nothing_and_silence_is_suspect_then_down() {
     assert!(bench.world.state.brake().is_none(), "one node of four is no reason to brake");
     bench.run(10_200, 10_300, &[1, 2, 3, 4]);
     assert_eq!(bench.state(4), NodeState::Up);
+}
+
+#[test]
+fn a_late_node_that_most_of_its_peers_have_lost_is_suspect_sooner_and_not_down() {
+    let mut bench = Bench::sharing(4, &["a", "b", "c"]);
+    bench.complain(100, 600, &[1, 2], &[1, 2], &[3]);
+    assert_eq!(bench.state(3), NodeState::Up, "no later than a peer may be");
+    bench.complain(700, 700, &[1, 2], &[1, 2], &[3]);
+    assert_eq!(bench.state(3), NodeState::Suspect);
+    let evidence = bench.world.state.node(NodeId(3)).expect("there").liveness.evidence.clone();
+    assert_eq!(evidence, "no heartbeat for 700 ms; nodes 1, 2 cannot reach it either");
+    bench.complain(800, 9_900, &[1, 2], &[1, 2], &[3]);
+    assert_eq!(bench.state(3), NodeState::Suspect, "peers alone never call a node down");
+    bench.complain(10_000, 10_000, &[1, 2, 3], &[1, 2], &[3]);
+    assert_eq!(bench.state(3), NodeState::Up, "its own word counts most");
+    bench.complain(10_100, 20_000, &[1, 2, 3], &[1, 2], &[3]);
+    assert_eq!(bench.state(3), NodeState::Up);
+}
+
+#[test]
+fn one_peer_of_several_or_a_peer_that_is_late_itself_proves_nothing() {
+    // One of two.
+    let mut bench = Bench::sharing(4, &["a", "b", "c"]);
+    bench.complain(100, 1_400, &[1, 2], &[2], &[3]);
+    assert_eq!(bench.state(3), NodeState::Up);
+    bench.complain(1_500, 1_500, &[1, 2], &[2], &[3]);
+    assert_eq!(bench.state(3), NodeState::Suspect, "its lateness does, in the end");
+    // Both, but one of them is not heard any more: what it said last may be its own fault.
+    let mut bench = Bench::sharing(4, &["a", "b", "c"]);
+    bench.complain(100, 100, &[1, 2], &[1, 2], &[3]);
+    bench.complain(200, 1_400, &[1], &[1], &[3]);
+    assert_eq!(bench.state(3), NodeState::Up);
+    // The only other one that has a session.
+    let mut bench = Bench::sharing(4, &["a", "b", "c"]);
+    bench.view.session_closed(NodeId(2), at(50));
+    bench.complain(100, 700, &[1], &[1], &[3]);
+    assert_eq!(bench.state(3), NodeState::Suspect);
+    // Those that share nothing with it have no say.
+    let mut bench = Bench::sharing(1, &["a", "b", "c", "d", "e", "f", "g"]);
+    let (_, partition) = bench.world.state.partitions().first().expect("one");
+    let holders: Vec<u64> = partition.nodes().iter().map(|node| node.get()).collect();
+    let others: Vec<u64> = (1..=7).filter(|node| *node != holders[0]).collect();
+    let strangers: Vec<u64> =
+        others.iter().copied().filter(|node| !holders.contains(node)).collect();
+    bench.complain(100, 1_000, &others, &strangers, &holders[..1]);
+    assert_eq!(bench.state(holders[0]), NodeState::Up);
+    bench.complain(1_100, 1_100, &others, &holders[1..], &holders[..1]);
+    assert_eq!(bench.state(holders[0]), NodeState::Suspect);
+}
+
+#[test]
+fn a_judge_that_ran_late_does_not_believe_peers_about_lateness() {
+    let mut bench = Bench::sharing(4, &["a", "b", "c", "d"]);
+    bench.complain(100, 100, &[1, 2, 3], &[1, 2, 3], &[4]);
+    for id in 1..=3 {
+        let heartbeat = Heartbeat { unreachable: vec![NodeId(4)], ..Heartbeat::default() };
+        bench.view.heartbeat(NodeId(id), heartbeat, at(900));
+    }
+    assert_eq!(bench.judge(900).conclusions, Vec::new());
 }
 
 #[test]

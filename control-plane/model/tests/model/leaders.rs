@@ -1,12 +1,21 @@
 //! Leader counts: the best possible, at the least movement, and then at rest.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use model::{
-    NodeId, PartitionId,
-    leaders::{Seat, solve},
+    Action, Applied, NodeId, PartitionId,
+    command::{EndResult, OperationEnd, TransferProposal},
+    detector::{Detector, DetectorOptions},
+    leaders::{self, EFFORT_MAX, Seat, solve, solve_within},
+    observation::Heartbeat,
+    operation::Origin,
 };
 use proptest::prelude::*;
+
+use crate::world::World;
 
 #[derive(Clone, Debug)]
 struct Problem {
@@ -178,4 +187,199 @@ fn among_equals_the_preferred_partition_moves() {
     let seats = vec![seat(1, 1), seat(2, 2)];
     let leading = BTreeSet::from([node(1), node(2)]);
     assert_eq!(solve(&seats, &BTreeMap::new(), &leading), vec![node(1), node(2)]);
+}
+
+/// Seats on random nodes, skewed towards the first ones, with three holders each.
+fn big(nodes: u64, seats: u64, seed: u64) -> Problem {
+    let mut drawn = seed;
+    let mut draw = |below: u64| {
+        // A linear congruential generator: any will do.
+        drawn =
+            drawn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (drawn >> 33) % below
+    };
+    let seats = (1..=seats)
+        .map(|id| {
+            let mut eligible = BTreeSet::new();
+            while eligible.len() < 3 {
+                let most = 1 + draw(nodes);
+                eligible.insert(NodeId(1 + draw(most)));
+            }
+            let current = *eligible.first().expect("three");
+            Seat { partition: PartitionId(id), current, eligible, preferred: None }
+        })
+        .collect();
+    let leading = (1..=nodes).map(NodeId).collect();
+    Problem { seats, fixed: BTreeMap::new(), leading }
+}
+
+#[test]
+fn a_big_zone_is_solved_to_the_end_and_then_rests() {
+    for (nodes, seats, seed) in [(60, 3_000, 1), (200, 6_000, 2), (9, 1_000, 3)] {
+        let problem = big(nodes, seats, seed);
+        let solution = solve_within(&problem.seats, &problem.fixed, &problem.leading, EFFORT_MAX);
+        check(&problem, &solution.assigned);
+        assert!(solution.weighed < EFFORT_MAX, "{nodes} nodes: {}", solution.weighed);
+        let next = moved(&problem, &solution.assigned);
+        assert_eq!(solve(&next.seats, &next.fixed, &next.leading), solution.assigned);
+    }
+}
+
+#[test]
+fn many_small_improvements_are_all_made() {
+    // Each three nodes on their own lead 2, 1 and 0, and only a shift over the middle one helps.
+    let seats: Vec<Seat> = (0..1_000)
+        .flat_map(|group| {
+            let first = group * 3 + 1;
+            [(0, 0, 1), (1, 0, 1), (2, 1, 2)].map(|(seat, current, other)| Seat {
+                partition: PartitionId(first + seat),
+                current: NodeId(first + current),
+                eligible: BTreeSet::from([NodeId(first + current), NodeId(first + other)]),
+                preferred: None,
+            })
+        })
+        .collect();
+    let leading: BTreeSet<NodeId> = (1..=3_000).map(NodeId).collect();
+    let solution = solve_within(&seats, &BTreeMap::new(), &leading, u64::MAX);
+    let mut counts: BTreeMap<NodeId, u32> = BTreeMap::new();
+    for node in &solution.assigned {
+        *counts.entry(*node).or_default() += 1;
+    }
+    assert!(counts.len() == 3_000 && counts.values().all(|count| *count == 1));
+    // Zones of which one plan could weigh everything are never cut short.
+    let part: Vec<Seat> = seats.iter().take(600 * 3).cloned().collect();
+    let leading: BTreeSet<NodeId> = (1..=1_800).map(NodeId).collect();
+    let assigned = solve(&part, &BTreeMap::new(), &leading);
+    assert_eq!(assigned.iter().collect::<BTreeSet<_>>().len(), 1_800);
+}
+
+#[test]
+fn the_effort_is_bounded_and_what_was_found_by_then_is_an_improvement() {
+    let problem = big(200, 6_000, 7);
+    let unmoved: Vec<NodeId> = problem.seats.iter().map(|seat| seat.current).collect();
+    let mut last = cost(&problem, &unmoved);
+    for effort in [0, 1_000, 100_000, 1_000_000] {
+        let solution = solve_within(&problem.seats, &problem.fixed, &problem.leading, effort);
+        check(&problem, &solution.assigned);
+        // What has been begun is brought to its end: one look at all moves between nodes.
+        assert!(solution.weighed <= effort + 200 * 200, "{} of {effort}", solution.weighed);
+        let reached = cost(&problem, &solution.assigned);
+        assert!(reached <= last, "{reached:?} after {last:?}");
+        last = reached;
+    }
+}
+
+/// The partition's group elects its replica on a node, and says so.
+fn elect(world: &mut World, partition: PartitionId, node: NodeId) {
+    let group = world.groups.get_mut(&partition).expect("founded");
+    let replica = group.replicas.iter().find(|(_, toy)| toy.node == node).map(|(id, _)| *id);
+    group.leader = replica;
+    group.term += 1;
+    world.run(2);
+}
+
+/// A zone in which two more leaderships have just come to node 1, and what evens them out.
+fn uneven() -> (World, TransferProposal) {
+    let mut world = World::new(6, 3, &["a", "b", "c"]);
+    world.settle(400);
+    let elsewhere: Vec<PartitionId> = world
+        .state
+        .partitions()
+        .iter()
+        .filter(|(_, partition)| partition.leader.is_some_and(|it| it.node != NodeId(1)))
+        .map(|(id, _)| *id)
+        .take(2)
+        .collect();
+    for partition in elsewhere {
+        elect(&mut world, partition, NodeId(1));
+    }
+    let transfer = planned(&world).first().cloned().expect("4, 1 and 1 are uneven");
+    (world, transfer)
+}
+
+fn planned(world: &World) -> Vec<TransferProposal> {
+    leaders::plan(&world.state, &world.view, world.now).transfers
+}
+
+fn is_planned(world: &World, transfer: &TransferProposal) -> bool {
+    planned(world).iter().any(|it| (it.partition, it.to) == (transfer.partition, transfer.to))
+}
+
+/// The transfer is begun, and does not happen.
+fn fail(world: &mut World, transfer: &TransferProposal) {
+    let transfers = vec![transfer.clone()];
+    let started = world.apply(Action::StartTransfers { origin: Origin::Balance, transfers });
+    let Ok(Applied::Batch { operations, refused, .. }) = started else { panic!("{started:?}") };
+    assert_eq!(refused, Vec::new());
+    let result = EndResult::Cancelled { reason: "it did not lead in time".into() };
+    let ends = vec![OperationEnd { operation: operations[0], result }];
+    world.apply(Action::EndOperations { ends }).expect("a batch");
+}
+
+/// Lets zone time go on, and nothing else.
+fn pass(world: &mut World, seconds: u64) {
+    for _ in 0..seconds {
+        world.now += Duration::from_secs(1);
+        world.apply(Action::Tick).expect("a tick");
+    }
+    // Nobody was late in the meantime.
+    world.detector = Detector::new(DetectorOptions::default(), world.now);
+    for node in world.nodes.keys() {
+        world.view.heartbeat(*node, Heartbeat::default(), world.now);
+    }
+}
+
+#[test]
+fn a_transfer_that_fails_rests_longer_each_time() {
+    let (mut world, transfer) = uneven();
+    for rest in [2, 4, 8, 16, 32, 60, 60] {
+        assert!(is_planned(&world, &transfer));
+        fail(&mut world, &transfer);
+        assert!(!is_planned(&world, &transfer), "not again at once");
+        assert!(world.state.wants_ticks(), "time must go on for it to end");
+        pass(&mut world, rest - 1);
+        assert!(!is_planned(&world, &transfer), "not within {rest} s");
+        pass(&mut world, 1);
+    }
+    assert!(is_planned(&world, &transfer));
+    assert!(!world.state.wants_ticks());
+    // A success lets it start over.
+    let (partition, to) = (transfer.partition, transfer.to);
+    world.apply(Action::TransferLeader { partition, to }).expect("possible");
+    elect(&mut world, partition, to);
+    assert_eq!(world.state.partition(partition).and_then(|it| it.leader).expect("led").node, to);
+    elect(&mut world, partition, NodeId(1));
+    fail(&mut world, &transfer);
+    pass(&mut world, 2);
+    assert!(leaders::resting(&world.state).is_empty());
+}
+
+#[test]
+fn no_leadership_goes_to_a_replica_that_is_not_known_to_follow() {
+    let (mut world, transfer) = uneven();
+    let (id, now) = (transfer.partition, world.now);
+    let partition = world.state.partition(id).expect("there");
+    let leader = partition.leader.expect("led").replica;
+    let target = partition.target_on(transfer.to).expect("a holder").id;
+    let known = world.view.replica(id, leader).expect("reported").report.clone();
+    let say = |world: &mut World, matched: bool, lag_entries: u64, at: Duration| {
+        let mut report = known.clone();
+        for progress in report.progress.iter_mut().filter(|it| it.replica == target) {
+            progress.matched = report.last_log.filter(|_| matched);
+            progress.lag_entries = lag_entries;
+        }
+        world.now = at;
+        world.view.report(transfer.from, report, at);
+    };
+    assert!(is_planned(&world, &transfer));
+    say(&mut world, false, 5, now);
+    assert!(!is_planned(&world, &transfer), "nothing of its log is known, as short as it is");
+    say(&mut world, true, 1_001, now);
+    assert!(!is_planned(&world, &transfer), "too far behind");
+    say(&mut world, true, 0, now);
+    assert!(is_planned(&world, &transfer));
+    say(&mut world, true, 900, now);
+    assert!(is_planned(&world, &transfer), "close enough");
+    say(&mut world, true, 950, now + Duration::from_secs(10));
+    assert!(!is_planned(&world, &transfer), "it gets no further");
 }

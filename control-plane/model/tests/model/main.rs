@@ -3,6 +3,7 @@
 mod bad_input;
 mod commands;
 mod detector;
+mod drains;
 mod group;
 mod leaders;
 mod placement;

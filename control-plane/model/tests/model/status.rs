@@ -1,7 +1,9 @@
 //! Figures for people.
 
+use std::time::Duration;
+
 use model::{
-    Action, NodeId, ZoneState,
+    Action, LogPosition, NodeId, ZoneState,
     observation::{Heartbeat, ReplicaPhase},
     progress,
     status::{self, PartitionCounts, Role},
@@ -29,7 +31,8 @@ fn a_zone_that_is_as_it_should_be_has_no_problems_on_any_member() {
         assert!((2..=3).contains(&node.leaders), "{node:?}");
     }
     for (id, record) in world.state.partitions().iter() {
-        let partition = status::partition(&world.state, Some(&world.view), *id).expect("known");
+        let partition =
+            status::partition(&world.state, Some(&world.view), *id, world.now).expect("known");
         assert!(partition.available && !partition.under_replicated);
         assert_eq!(partition.leader, record.leader.map(|leader| leader.node));
         let roles: Vec<_> = status::replicas(&world.state, Some(&world.view), *id)
@@ -86,6 +89,57 @@ fn a_full_disk_and_a_failed_replica_are_named() {
     assert_eq!(figures.partitions.under_replicated, 1);
     let replicas = status::replicas(&world.state, Some(&world.view), id);
     assert!(replicas.iter().any(|replica| replica.role == Role::Failed));
+}
+
+#[test]
+fn a_voter_that_does_not_follow_for_long_is_no_healthy_replica() {
+    let mut world = World::new(4, 3, &["a", "b", "c"]);
+    world.settle(400);
+    let (id, partition) = world.state.partitions().first().expect("some");
+    let (id, leader) = (*id, partition.leader.expect("led"));
+    let laggard = partition.targets.iter().find(|target| target.id != leader.replica);
+    let laggard = *laggard.expect("three");
+    let healthy = world.view.replica(id, leader.replica).expect("reported").report.clone();
+    let at = world.now;
+    let say = |world: &mut World, seconds: u64, matched: Option<u64>, lag_entries: u64| {
+        let mut report = healthy.clone();
+        let last = report.last_log.expect("some");
+        for progress in report.progress.iter_mut().filter(|it| it.replica == laggard.id) {
+            progress.matched = matched.map(|index| LogPosition { index, ..last });
+            progress.lag_entries = lag_entries;
+        }
+        world.now = at + Duration::from_secs(seconds);
+        world.view.report(leader.node, report, world.now);
+    };
+    let counted = |world: &mut World, seconds: u64| {
+        world.now = at + Duration::from_secs(seconds);
+        let figures = figures(world);
+        let said = figures.problems.iter().any(|it| it.contains("has not followed its leader"));
+        let counted = figures.partitions.under_replicated;
+        assert_eq!(said, counted == 1, "{:?}", figures.problems);
+        let one = status::partition(&world.state, Some(&world.view), id, world.now);
+        assert_eq!(one.expect("known").under_replicated, said);
+        said
+    };
+    // Nothing is known of its log.
+    say(&mut world, 0, None, 9);
+    assert!(!counted(&mut world, 30));
+    assert!(counted(&mut world, 31));
+    say(&mut world, 32, Some(500), 3);
+    assert!(!counted(&mut world, 100), "a few entries are not worth a word");
+    // Close behind, and getting on: it follows. Then it stands still.
+    for step in 0..20 {
+        say(&mut world, 100 + step * 5, Some(500 + step), 200);
+        assert!(!counted(&mut world, 104 + step * 5));
+    }
+    assert!(counted(&mut world, 230));
+    // Far behind for long is too little, however fast it gets on.
+    for step in 0..10 {
+        say(&mut world, 300 + step * 5, Some(5_000 + step), 50_000);
+        assert_eq!(counted(&mut world, 304 + step * 5), step * 5 + 4 > 30);
+    }
+    say(&mut world, 400, Some(60_000), 0);
+    assert!(!counted(&mut world, 500));
 }
 
 #[test]

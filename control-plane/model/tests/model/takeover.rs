@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use model::{
     Action, LogPosition, NodeId, PartitionId, ReplicaId, Term,
+    observation::ReplicaReport,
     takeover::{
         Call, CallKind, GroupPosition, GroupResult, TakeOverOutcome, TakeoverOptions, Takeovers,
     },
@@ -23,7 +24,15 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let mut world = World::new(1, 3, &["a", "b", "c"]);
+        let mut bench = Self::before_the_loss(3, &["a", "b", "c"]);
+        bench.world.kill(bench.lost);
+        bench.judge();
+        bench
+    }
+
+    /// Its leader is well.
+    fn before_the_loss(replicas: u32, domains: &[&str]) -> Self {
+        let mut world = World::new(1, replicas, domains);
         world.settle(400);
         let partition = PartitionId(1);
         let record = world.state.partition(partition).expect("there");
@@ -34,11 +43,25 @@ impl Bench {
             .filter(|target| target.node != lost)
             .map(|target| (target.id, target.node))
             .collect();
-        world.kill(lost);
-        let judgement = world.detector.judge(world.now, &world.state, &world.view);
-        world.apply(judgement.action().expect("it is down")).expect("a batch");
         let takeovers = Takeovers::new(TakeoverOptions::default());
         Self { world, takeovers, partition, survivors, lost }
+    }
+
+    fn judge(&mut self) {
+        let World { detector, now, state, view, .. } = &mut self.world;
+        let judgement = detector.judge(*now, state, view);
+        self.world.apply(judgement.action().expect("it is lost")).expect("a batch");
+    }
+
+    /// One after the other, all calls of a takeover in which the first survivor comes to lead.
+    fn lead(&mut self) {
+        let calls = self.begin();
+        assert!(!calls.is_empty(), "it is taken on");
+        self.collect(&calls, &[9, 5, 5, 5]);
+        let calls = self.calls();
+        let leading = self.result(order(&calls[0]).0, TakeOverOutcome::Leading);
+        self.takeovers.taken_over(calls[0].id, vec![leading]);
+        assert_eq!(self.calls(), Vec::new());
     }
 
     fn begin(&mut self) -> Vec<Call> {
@@ -75,7 +98,7 @@ impl Bench {
     }
 
     /// Answers a collection with the given lengths of logs.
-    fn collect(&mut self, calls: &[Call], lengths: [u64; 2]) {
+    fn collect(&mut self, calls: &[Call], lengths: &[u64]) {
         for call in calls {
             let at = self.survivors.iter().position(|(_, node)| *node == call.node);
             let at = at.expect("only survivors are asked");
@@ -102,7 +125,7 @@ fn the_longest_log_leads_and_the_record_says_why() {
     let calls = bench.begin();
     assert_eq!(calls.len(), 2, "both survivors are asked at once");
     assert!(calls.iter().all(|call| matches!(call.kind, CallKind::Collect { .. })));
-    bench.collect(&calls, [5, 9]);
+    bench.collect(&calls, &[5, 9]);
     let calls = bench.calls();
     let longest = bench.survivors[1];
     assert_eq!(calls.len(), 1);
@@ -128,7 +151,7 @@ fn the_longest_log_leads_and_the_record_says_why() {
 fn a_candidate_that_fails_is_tried_again_after_disarming_and_then_the_next_one() {
     let mut bench = Bench::new();
     let calls = bench.begin();
-    bench.collect(&calls, [9, 5]);
+    bench.collect(&calls, &[9, 5]);
     let (first, second) = (bench.survivors[0], bench.survivors[1]);
     let calls = bench.calls();
     assert_eq!(order(&calls[0]), (first.0, first.0, false));
@@ -197,6 +220,108 @@ fn when_all_have_failed_it_is_recorded_once_and_tried_again() {
     assert!(bench.world.state.failed_operations().next().is_some());
     bench.wait(1_000);
     assert_eq!(bench.begin().len(), 2, "it goes on");
+}
+
+#[test]
+fn an_appointed_leader_is_left_in_peace_until_it_reports_itself() {
+    let mut bench = Bench::new();
+    bench.wait(400);
+    bench.lead();
+    // Its report is on its way, and the record is not committed: the view still shows the loss.
+    bench.wait(4);
+    assert_eq!(bench.begin(), Vec::new());
+    let record = bench.takeovers.finished(bench.world.now).expect("recorded once");
+    assert_eq!(bench.takeovers.finished(bench.world.now), None);
+    bench.world.apply(record).expect("recorded");
+    bench.wait(490);
+    assert_eq!(bench.begin(), Vec::new(), "the commit alone is no leader that confirms itself");
+    assert_eq!(bench.takeovers.take_ended().len(), 1);
+    // It never says anything: on with it.
+    bench.wait(10);
+    assert_eq!(bench.begin().len(), 2);
+}
+
+#[test]
+fn the_loss_of_an_appointed_leader_is_not_waited_out() {
+    let mut bench = Bench::before_the_loss(5, &["a", "b", "c", "d", "e"]);
+    bench.world.kill(bench.lost);
+    bench.judge();
+    bench.lead();
+    let record = bench.takeovers.finished(bench.world.now).expect("recorded");
+    bench.world.apply(record).expect("recorded");
+    bench.world.kill(bench.survivors[0].1);
+    bench.judge();
+    bench.wait(4);
+    assert_eq!(bench.begin().len(), 3, "the three that are left");
+}
+
+#[test]
+fn news_of_a_newer_term_ends_the_wait_for_an_appointed_leader() {
+    let mut bench = Bench::new();
+    bench.wait(400);
+    bench.lead();
+    let (replica, node) = bench.survivors[1];
+    let view = bench.world.view.replica(bench.partition, replica).expect("reported");
+    // Somebody campaigned since, and nobody leads.
+    let report = ReplicaReport { term: Term(8), leader: None, ..view.report.clone() };
+    bench.world.view.report(node, report, bench.world.now);
+    bench.wait(4);
+    assert_eq!(bench.begin().len(), 2);
+}
+
+#[test]
+fn one_loss_is_one_outcome_and_one_measurement() {
+    let mut bench = Bench::new();
+    for call in bench.begin() {
+        bench.takeovers.call_failed(call.id, "unavailable");
+    }
+    assert_eq!(bench.calls(), Vec::new());
+    bench.wait(300);
+    bench.lead();
+    let Some(Action::RecordTakeover(record)) = bench.takeovers.finished(bench.world.now) else {
+        panic!("recorded")
+    };
+    assert_eq!(record.groups.len(), 1, "{record:?}");
+    assert!(record.groups[0].leader.is_some(), "the latest counts");
+    let ended = bench.takeovers.take_ended();
+    let led: Vec<_> = ended.iter().filter(|ended| ended.led).collect();
+    assert_eq!((ended.len(), led.len()), (2, 1), "{ended:?}");
+    assert_eq!(led[0].took, Duration::from_millis(300), "from when it was needed first");
+    assert_eq!(bench.takeovers.take_ended(), Vec::new());
+}
+
+#[test]
+fn a_dismissed_suspicion_leaves_no_trace_and_is_looked_at_again_soon() {
+    let mut bench = Bench::before_the_loss(3, &["a", "b", "c"]);
+    // The leader's session breaks; its peers still see it.
+    bench.world.view.session_closed(bench.lost, bench.world.now);
+    bench.judge();
+    let mut looks = Vec::new();
+    for _ in 0..50 {
+        let calls = bench.begin();
+        if !calls.is_empty() {
+            looks.push(bench.world.now);
+            bench.collect(&calls, &[5, 9]);
+        }
+        assert_eq!(bench.calls(), Vec::new());
+        assert_eq!(bench.takeovers.finished(bench.world.now), None);
+        bench.wait(20);
+    }
+    let gaps = looks.windows(2).map(|pair| pair[1] - pair[0]);
+    assert!(looks.len() >= 3 && gaps.max() <= Some(Duration::from_millis(300)), "{looks:?}");
+    assert_eq!(bench.takeovers.take_ended(), Vec::new());
+    bench.wait(300);
+    // One survivor has lost it now: that is enough.
+    let calls = bench.begin();
+    for call in &calls {
+        let (replica, _) = bench.survivors.iter().find(|(_, node)| *node == call.node).unwrap();
+        let lost = call.id == calls[0].id;
+        let position = GroupPosition { leader_lost: lost, ..bench.position(*replica, 5) };
+        bench.takeovers.collected(call.id, vec![position]);
+    }
+    let calls = bench.calls();
+    assert_eq!(calls.len(), 1, "it goes on to appoint one");
+    order(&calls[0]);
 }
 
 #[test]

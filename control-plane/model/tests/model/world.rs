@@ -11,6 +11,7 @@ use model::{
     ZoneState, ZoneView,
     command::Registration,
     detector::{Detector, DetectorOptions},
+    leaders,
     node::Capacity,
     observation::{Heartbeat, ReplicaPhase},
     order::Order,
@@ -24,6 +25,9 @@ use uuid::Uuid;
 use crate::group::ToyGroup;
 
 pub const STEP: Duration = Duration::from_millis(100);
+
+/// After so long a silence a node has lost its peer.
+const PEER_SILENCE_MAX: Duration = Duration::from_secs(1);
 
 pub fn zone_id() -> Uuid {
     Uuid::from_u128(1)
@@ -58,6 +62,7 @@ pub struct ToyNode {
     pub alive: bool,
     /// Alive, but answers nobody; its session stays open.
     pub frozen: bool,
+    pub frozen_at: Duration,
     pub connected: bool,
     pub incarnation: u64,
     pub fault_domain: String,
@@ -133,6 +138,7 @@ impl World {
         let toy = ToyNode {
             alive: true,
             frozen: false,
+            frozen_at: Duration::ZERO,
             connected: false,
             incarnation: 1,
             fault_domain: fault_domain.to_owned(),
@@ -154,7 +160,9 @@ impl World {
     }
 
     pub fn freeze(&mut self, node: NodeId) {
-        self.nodes.get_mut(&node).expect("there").frozen = true;
+        let toy = self.nodes.get_mut(&node).expect("there");
+        toy.frozen = true;
+        toy.frozen_at = self.now;
         for group in self.groups.values_mut() {
             group.lose_leader_on(node);
         }
@@ -206,7 +214,9 @@ impl World {
         let mut quiet = 0;
         for step in 0..steps_max {
             self.step();
-            quiet = if self.activity.is_empty() { quiet + 1 } else { 0 };
+            // A transfer that has failed rests before it is proposed again: no sign of peace.
+            let at_rest = self.activity.is_empty() && leaders::resting(&self.state).is_empty();
+            quiet = if at_rest { quiet + 1 } else { 0 };
             if quiet == 80 {
                 return step;
             }
@@ -276,6 +286,14 @@ impl World {
 
     /// Nodes open sessions, send heartbeats, and report everything, every time.
     fn speak(&mut self) {
+        let lost: Vec<NodeId> = self
+            .nodes
+            .iter()
+            .filter(|(_, toy)| {
+                !toy.alive || toy.frozen && self.now - toy.frozen_at >= PEER_SILENCE_MAX
+            })
+            .map(|(id, _)| *id)
+            .collect();
         let ids: Vec<_> = self.nodes.keys().copied().collect();
         for node in ids {
             let toy = self.nodes.get_mut(&node).expect("listed");
@@ -286,7 +304,8 @@ impl World {
                 toy.connected = true;
                 self.view.session_opened(node, Incarnation(toy.incarnation), self.now);
             }
-            self.view.heartbeat(node, Heartbeat::default(), self.now);
+            let heartbeat = Heartbeat { unreachable: lost.clone(), ..Heartbeat::default() };
+            self.view.heartbeat(node, heartbeat, self.now);
             for (id, group) in &self.groups {
                 for (replica, toy) in group.replicas.iter().filter(|(_, toy)| toy.node == node) {
                     self.view.report(node, group.report(*id, *replica, toy), self.now);

@@ -21,6 +21,8 @@ pub struct World {
     pub alive: BTreeSet<u64>,
     /// Nodes that do not take a leadership.
     pub refusing: BTreeSet<u64>,
+    /// Nodes whose disk is below its reserve.
+    pub low_on_disk: BTreeSet<u64>,
     /// Every order that any node got.
     pub orders: Vec<(u64, v1::Order)>,
 }

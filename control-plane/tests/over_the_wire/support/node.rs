@@ -204,6 +204,7 @@ async fn session(identity: &Identity, leader: &str, groups: &Groups) -> Result<(
                 let heartbeat = v1::Heartbeat {
                     sequence,
                     disk_free_bytes: 1 << 40,
+                    disk_below_reserve: groups.lock().low_on_disk.contains(&identity.node_id),
                     ..Default::default()
                 };
                 let report = v1::SessionReport { heartbeat: Some(heartbeat), ..Default::default() };

@@ -2,7 +2,6 @@
 
 use std::{io::IsTerminal, time::Duration};
 
-use client::Options;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Context;
@@ -20,11 +19,7 @@ pub async fn run(context: &Context, arguments: &LoadArguments) -> Result<(), Fai
     let options = LoadOptions::from(arguments);
     options.check().map_err(Failure::Usage)?;
     let duration = options.duration;
-    let client_options = Options {
-        deadline: context.global.deadline,
-        connect_deadline: context.global.deadline.min(super::CONNECT_DEADLINE_MAX),
-        ..Options::default()
-    };
+    let client_options = context.client_options();
     let clients =
         load::connect(&context.environment, &context.global.endpoints, &client_options, &options)
             .await?;

@@ -19,7 +19,7 @@ use std::{
 use clap::CommandFactory;
 use client::{AdminClient, AdminOptions, Client, Options};
 use proto::v1;
-use runtime::seams::Environment;
+use runtime::{grpc::ChannelOptions, seams::Environment};
 use serde::Serialize;
 
 pub use split_keys::{even_split_keys, read_split_keys, split_keys};
@@ -27,7 +27,7 @@ pub use status::wait_healthy;
 
 use crate::{
     arguments::{Arguments, DevVerb, Global, OutputFormat, Verb},
-    demo, dev,
+    demo, dev, diagnosis,
     failure::Failure,
 };
 
@@ -35,14 +35,20 @@ use crate::{
 pub struct Context {
     pub environment: Environment,
     pub global: Global,
+    /// With TLS, if the command line says so.
+    pub channels: ChannelOptions,
 }
 
 /// How long the data commands look for a partition map before they give up.
 const CONNECT_DEADLINE_MAX: Duration = Duration::from_secs(3);
 
 impl Context {
-    pub fn new(global: Global) -> Self {
-        Self { environment: Environment::production(), global }
+    /// # Errors
+    /// If the command line says only half of what TLS needs.
+    pub fn new(global: Global) -> Result<Self, Failure> {
+        let tls = global.tls.files().map_err(Failure::Usage)?;
+        let channels = ChannelOptions { tls, ..ChannelOptions::default() };
+        Ok(Self { environment: Environment::production(), global, channels })
     }
 
     /// A client for the operator's commands.
@@ -50,9 +56,22 @@ impl Context {
     /// # Errors
     /// If it cannot be made.
     pub fn admin(&self) -> Result<AdminClient, Failure> {
-        let options = AdminOptions { deadline: self.global.deadline, ..AdminOptions::default() };
-        AdminClient::new(&self.environment, &self.global.endpoints, options)
-            .map_err(|error| Failure::Command(error.to_string()))
+        let options = AdminOptions {
+            deadline: self.global.deadline,
+            channels: self.channels.clone(),
+            ..AdminOptions::default()
+        };
+        Ok(AdminClient::new(&self.environment, &self.global.endpoints, options)?)
+    }
+
+    /// How the data commands' clients behave.
+    pub fn client_options(&self) -> Options {
+        Options {
+            deadline: self.global.deadline,
+            connect_deadline: self.global.deadline.min(CONNECT_DEADLINE_MAX),
+            channels: self.channels.clone(),
+            ..Options::default()
+        }
     }
 
     /// A client for keys of the index.
@@ -60,11 +79,7 @@ impl Context {
     /// # Errors
     /// If no member gives a partition map.
     pub async fn client(&self) -> Result<Client, Failure> {
-        let options = Options {
-            deadline: self.global.deadline,
-            connect_deadline: self.global.deadline.min(CONNECT_DEADLINE_MAX),
-            ..Options::default()
-        };
+        let options = self.client_options();
         Ok(Client::connect(&self.environment, &self.global.endpoints, options).await?)
     }
 
@@ -126,25 +141,36 @@ fn node_reference(text: &str) -> Option<v1::NodeReference> {
 /// # Errors
 /// In plain words, with the exit code.
 pub async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
-    let context = Context::new(arguments.global);
+    let context = Context::new(arguments.global)?;
     if context.global.deadline.is_zero() {
         return Err(Failure::Usage("--deadline is 0; it must be more than that".into()));
     }
-    match arguments.verb {
-        Verb::Init(arguments) => init::run(&context, arguments).await,
-        Verb::Status(arguments) => status::run(&context, &arguments).await,
-        Verb::Node(verb) => node::run(&context, verb).await,
-        Verb::Partition(verb) => partition::run(&context, verb).await,
-        Verb::Rebalance(arguments) => rebalance::run(&context, &arguments).await,
-        Verb::Operation(verb) => operation::run(&context, verb).await,
-        Verb::Events(arguments) => events::run(&context, &arguments).await,
-        Verb::Put(arguments) => objects::put(&context, arguments).await,
-        Verb::Get(arguments) => objects::get(&context, &arguments).await,
-        Verb::Delete(arguments) => objects::delete(&context, &arguments).await,
-        Verb::List(arguments) => objects::list(&context, &arguments).await,
-        Verb::Dev(DevVerb::Up(arguments)) => dev::up(&context, &arguments).await,
-        Verb::Demo(arguments) => demo::run(&context, &arguments).await,
-        Verb::Load(arguments) => load::run(&context, &arguments).await,
+    match carry_out(&context, arguments.verb).await {
+        Err(failure) => {
+            let Context { environment, global, channels } = &context;
+            let tls = channels.tls.is_some();
+            Err(diagnosis::explain(environment, &global.endpoints, tls, failure).await)
+        }
+        done => done,
+    }
+}
+
+async fn carry_out(context: &Context, verb: Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::Init(arguments) => init::run(context, arguments).await,
+        Verb::Status(arguments) => status::run(context, &arguments).await,
+        Verb::Node(verb) => node::run(context, verb).await,
+        Verb::Partition(verb) => partition::run(context, verb).await,
+        Verb::Rebalance(arguments) => rebalance::run(context, &arguments).await,
+        Verb::Operation(verb) => operation::run(context, verb).await,
+        Verb::Events(arguments) => events::run(context, &arguments).await,
+        Verb::Put(arguments) => objects::put(context, arguments).await,
+        Verb::Get(arguments) => objects::get(context, &arguments).await,
+        Verb::Delete(arguments) => objects::delete(context, &arguments).await,
+        Verb::List(arguments) => objects::list(context, &arguments).await,
+        Verb::Dev(DevVerb::Up(arguments)) => dev::up(context, &arguments).await,
+        Verb::Demo(arguments) => demo::run(context, &arguments).await,
+        Verb::Load(arguments) => load::run(context, &arguments).await,
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "zonectl", &mut script);

@@ -1,14 +1,15 @@
 //! `zonectl operation …`, and waiting for operations that other commands started.
 
-use std::pin::pin;
+use std::{io::IsTerminal, pin::pin, time::Duration};
 
 use client::AdminClient;
 use futures_util::TryStreamExt;
+use indicatif::{ProgressBar, ProgressStyle};
 use proto::v1;
 
 use super::Context;
 use crate::{
-    arguments::{OperationVerb, WaitArguments},
+    arguments::{OperationVerb, OutputFormat, WaitArguments},
     failure::Failure,
     forms::OperationForm,
     tables,
@@ -59,19 +60,31 @@ pub async fn started(
     })
 }
 
-/// Shows each change of the operation until it has ended.
+/// Shows how the operation goes until it has ended: on a terminal one line that is refreshed, elsewhere a
+/// line for each change that means something to people, in JSON every change.
 ///
 /// # Errors
 /// If it ends in anything but success.
 pub async fn follow(context: &Context, admin: &AdminClient, id: u64) -> Result<(), Failure> {
+    let live = live_line(context);
     let mut changes = pin!(admin.watch_operation(id).map_ok(OperationForm::from));
     let mut last: Option<OperationForm> = None;
     while let Some(operation) = changes.try_next().await? {
-        if last.as_ref() != Some(&operation) {
-            context.show_line(&operation, tables::operation_line)?;
+        let news = last.as_ref().is_none_or(|last| match context.global.output {
+            OutputFormat::Json => *last != operation,
+            OutputFormat::Table => !last.looks_like(&operation),
+        });
+        if live.is_hidden() || operation.has_ended() {
+            live.finish_and_clear();
+            if news {
+                context.show_line(&operation, tables::operation_line)?;
+            }
+        } else {
+            live.set_message(tables::operation_line(&operation));
         }
         last = Some(operation);
     }
+    live.finish_and_clear();
     match last {
         Some(operation) if operation.state == "succeeded" => Ok(()),
         Some(operation) => {
@@ -80,4 +93,19 @@ pub async fn follow(context: &Context, admin: &AdminClient, id: u64) -> Result<(
         }
         None => Err(Failure::Command(format!("the zone says nothing about operation {id}"))),
     }
+}
+
+/// A line that is refreshed in place; hidden where people do not look at a terminal.
+fn live_line(context: &Context) -> ProgressBar {
+    let terminal = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
+    if !terminal || context.global.output != OutputFormat::Table {
+        return ProgressBar::hidden();
+    }
+    let live = ProgressBar::new_spinner();
+    live.set_style(
+        ProgressStyle::with_template("{spinner} {wide_msg} ({elapsed})")
+            .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+    );
+    live.enable_steady_tick(Duration::from_millis(100));
+    live
 }

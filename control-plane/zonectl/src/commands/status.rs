@@ -11,6 +11,9 @@ use crate::{arguments::StatusArguments, failure::Failure, forms::StatusForm, tab
 /// How often a waiting command looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
+/// The longest that one look of a waiting command takes.
+const LOOK_WITHIN: Duration = Duration::from_secs(2);
+
 pub async fn run(context: &Context, arguments: &StatusArguments) -> Result<(), Failure> {
     let admin = context.admin()?;
     let status = match arguments.wait_healthy {
@@ -38,7 +41,9 @@ pub async fn wait_healthy(
 ) -> Result<StatusForm, AdminError> {
     let started = environment.now();
     loop {
-        let outcome = admin.status().await;
+        let left = limit.saturating_sub(environment.now().since(started));
+        // A look takes no longer than what is left, and always long enough to be answered.
+        let outcome = admin.status_within(left.clamp(LOOK_INTERVAL, LOOK_WITHIN)).await;
         let over = environment.now().since(started) >= limit;
         match outcome {
             Ok(status) if over || status.healthy && status.from_leader => return Ok(status.into()),

@@ -6,7 +6,12 @@ use futures_util::TryStreamExt;
 use proto::v1;
 
 use super::{report::FaultReport, stage::Stage, workload::Counts};
-use crate::{failure::Failure, forms::StatusForm, zone_process::Role};
+use crate::{
+    failure::Failure,
+    forms::StatusForm,
+    text::{count, show_duration},
+    zone_process::Role,
+};
 
 /// How long the zone may take to be healthy again after a fault was repaired.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(60);
@@ -27,8 +32,10 @@ fn whole_milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX)
 }
 
-fn seconds(duration: Duration) -> String {
-    format!("{:.1} s", duration.as_secs_f64())
+/// To the tenth of a second, which is how often such things are looked at.
+fn roughly(duration: Duration) -> String {
+    let tenths = duration.as_secs_f64() * 10.0;
+    show_duration(Duration::from_millis(100 * tenths.round() as u64))
 }
 
 fn node_role(stage: &Stage<'_>, name: &str) -> Result<Role, Failure> {
@@ -99,7 +106,7 @@ impl Stage<'_> {
             note,
         };
         let recovered = match report.recovered_ms {
-            Some(ms) => format!("{ms} ms"),
+            Some(ms) => show_duration(Duration::from_millis(ms)),
             None => "not in time".to_owned(),
         };
         self.display.note(&format!("{}: {recovered}; {}", report.fault, report.note));
@@ -130,7 +137,7 @@ impl Stage<'_> {
         self.environment.sleep(AWAY).await;
         self.zone.start(role)?;
         let healthy = self.wait_healthy().await?;
-        Ok(self.close(window, format!("came back; healthy {} later", seconds(healthy))))
+        Ok(self.close(window, format!("came back; healthy {} later", roughly(healthy))))
     }
 
     async fn drain_a_node(&mut self) -> Result<FaultReport, Failure> {
@@ -141,7 +148,11 @@ impl Stage<'_> {
             .max_by_key(|node| (node.replicas, node.leaders, node.id))
             .ok_or_else(|| Failure::Command("the zone has no nodes".into()))?;
         let led = self.led_by(fullest.id).await?;
-        let name = format!("drain {} ({} replicas)", fullest.name, fullest.replicas);
+        let name = format!(
+            "drain {} ({})",
+            fullest.name,
+            count(fullest.replicas.into(), "replica", "replicas")
+        );
         let node = Some(v1::NodeReference { id: fullest.id, name: String::new() });
         self.display.phase(&name);
 
@@ -163,7 +174,7 @@ impl Stage<'_> {
         let request = v1::UncordonNodeRequest { node, ..Default::default() };
         self.admin.uncordon_node(request).await?;
         self.wait_healthy().await?;
-        Ok(self.close(window, format!("empty after {}", seconds(took))))
+        Ok(self.close(window, format!("empty after {}", roughly(took))))
     }
 
     async fn kill_leader(&mut self) -> Result<FaultReport, Failure> {
@@ -183,12 +194,12 @@ impl Stage<'_> {
         let elected = self.environment.now().since(began);
         self.zone.start(role)?;
         self.wait_healthy().await?;
-        Ok(self.close(window, format!("another leads after {}", seconds(elected))))
+        Ok(self.close(window, format!("another leads after {}", roughly(elected))))
     }
 
     async fn control_plane_down(&mut self, outage: Duration) -> Result<FaultReport, Failure> {
         let all: Vec<u64> = self.probe_keys().into_keys().collect();
-        let name = format!("control plane down for {}", seconds(outage));
+        let name = format!("control plane down for {}", show_duration(outage));
         self.display.phase(&name);
 
         let mut window = self.open(name, all.len());
@@ -209,7 +220,7 @@ impl Stage<'_> {
             self.zone.start(*role)?;
         }
         let healthy = self.wait_healthy().await?;
-        let healthy = seconds(healthy);
+        let healthy = roughly(healthy);
         Ok(self.close(window, format!("{written} writes meanwhile; healthy {healthy} after")))
     }
 }

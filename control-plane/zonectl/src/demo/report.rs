@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use comfy_table::{Cell, CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
+use comfy_table::{Cell, Color};
 use serde::Serialize;
 
 use super::{ledger::Differences, workload::Counts};
+use crate::{
+    tables::{number, table},
+    text::show_duration,
+};
 
 /// The longest that an affected partition may take to acknowledge writes again.
 pub const RECOVERY_LIMIT: Duration = Duration::from_secs(5);
@@ -98,76 +102,124 @@ impl Report {
         faults.iter().all(FaultReport::passed)
             && counts.failed == 0
             && counts.wrong == 0
-            && verification.missing == 0
-            && verification.different == 0
-            && verification.unexpected == 0
+            && verification.holds()
     }
 
     /// For people.
     pub fn table(&self) -> String {
-        let mut table = Table::new();
-        table.load_style(UTF8_FULL_CONDENSED).set_header([
+        let verdict = if self.passed { "PASSED" } else { "FAILED" };
+        let mut text = format!("\n{}\n\n{}\n", self.faults_table(), self.figures_table());
+        for line in self.verification.examples.iter().chain(&self.failures) {
+            text.push_str(&format!("  • {line}\n"));
+        }
+        let took = show_duration(Duration::from_secs(self.seconds.round() as u64));
+        text.push_str(&format!("\n{verdict} in {took}: {}", self.reason()));
+        text
+    }
+
+    /// One line for each fault.
+    fn faults_table(&self) -> comfy_table::Table {
+        let mut faults = table(&[
             "fault",
-            "affected",
+            "partitions",
             "writes again after",
             "failed",
             "unknown",
             "longest request",
-            "",
+            "and then",
         ]);
         for fault in &self.faults {
             let recovered = match fault.recovered_ms {
-                Some(ms) => format!("{ms} ms"),
+                Some(ms) => show_duration(Duration::from_millis(ms)),
                 None => "not within 10 s".to_owned(),
             };
-            let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
-            table.add_row([
+            faults.add_row([
                 Cell::new(&fault.fault),
-                right(format!("{}/{}", fault.affected_partitions, self.partitions)),
-                right(recovered),
-                right(fault.failed.to_string()),
-                right(fault.unknown.to_string()),
-                right(format!("{} ms", fault.longest_request_ms)),
+                number(format!("{} of {}", fault.affected_partitions, self.partitions)),
+                right(fault.passed(), number(recovered)),
+                right(fault.failed == 0, number(fault.failed)),
+                number(fault.unknown),
+                number(show_duration(Duration::from_millis(fault.longest_request_ms))),
                 Cell::new(&fault.note),
             ]);
         }
-        let verification = &self.verification;
-        let mut text = format!("{table}\n\n");
-        text.push_str(&format!(
-            "filled    {} keys in {:.1} s ({:.0} writes/s){}\n",
-            self.keys,
-            self.fill_seconds,
-            self.fill_writes_per_second,
-            match self.generated_keys {
-                0 => String::new(),
-                generated => format!(", {generated} of them generated"),
-            },
-        ));
-        text.push_str(&format!(
-            "requests  {} reads, {} writes, {} failed, {} unknown, {} wrong answers\n",
-            self.reads, self.writes, self.failed, self.unknown, self.wrong_answers,
-        ));
-        text.push_str(&format!(
-            "verified  {} keys and values: {} missing, {} different, {} unexpected{}\n",
-            verification.compared,
-            verification.missing,
-            verification.different,
-            verification.unexpected,
-            match verification.unknown {
-                0 => String::new(),
-                unknown => format!(" ({unknown} of unknown outcome: either value is right)"),
-            },
-        ));
-        for example in &verification.examples {
-            text.push_str(&format!("          {example}\n"));
-        }
-        for failure in &self.failures {
-            text.push_str(&format!("          {failure}\n"));
-        }
-        let verdict = if self.passed { "PASSED" } else { "FAILED" };
-        text.push_str(&format!("\n{verdict} in {:.0} s\n", self.seconds));
-        text
+        faults
     }
+
+    /// What the whole run was, and what is left of it.
+    fn figures_table(&self) -> comfy_table::Table {
+        let verification = &self.verification;
+        let or_nothing = |count: u64, text: &str| match count {
+            0 => String::new(),
+            count => format!(" ({count} {text})"),
+        };
+        let indexed = format!(
+            "{} keys in {}, {:.0} writes/s{}",
+            self.keys,
+            show_duration(Duration::from_secs_f64(self.fill_seconds)),
+            self.fill_writes_per_second,
+            or_nothing(self.generated_keys as u64, "of them generated"),
+        );
+        let requests = format!("{} reads and {} writes", self.reads, self.writes);
+        let outcomes = format!(
+            "{} failed, {} unknown, {} wrong answers",
+            self.failed, self.unknown, self.wrong_answers
+        );
+        let verified = format!(
+            "{} keys and values{}",
+            verification.compared,
+            or_nothing(verification.unknown as u64, "of unknown outcome: either value is right"),
+        );
+        let differences = format!(
+            "{} missing, {} different, {} unexpected",
+            verification.missing, verification.different, verification.unexpected
+        );
+        let mut figures = table(&["whole run", "", "outcome"]);
+        figures.add_row([Cell::new("indexed"), Cell::new(indexed), Cell::new("")]);
+        figures.add_row([
+            Cell::new("requests"),
+            Cell::new(requests),
+            right(self.failed == 0 && self.wrong_answers == 0, Cell::new(outcomes)),
+        ]);
+        figures.add_row([
+            Cell::new("verified"),
+            Cell::new(verified),
+            right(verification.holds(), Cell::new(differences)),
+        ]);
+        figures
+    }
+
+    /// The verdict in one sentence.
+    fn reason(&self) -> String {
+        if self.passed {
+            return "no request failed, every partition was soon written to again, and every key and value \
+                    is as it was acknowledged."
+                .to_owned();
+        }
+        let slow = self.faults.iter().any(|fault| {
+            fault.recovered_ms.is_none_or(|ms| Duration::from_millis(ms) > RECOVERY_LIMIT)
+        });
+        let wrong = [
+            (self.failed > 0, "requests failed"),
+            (self.wrong_answers > 0, "answers contradicted what was acknowledged"),
+            (slow, "a partition was not written to again within 5 s"),
+            (!self.verification.holds(), "what was acknowledged is not what is there"),
+        ];
+        let wrong: Vec<&str> = wrong.iter().filter(|(is, _)| *is).map(|(_, what)| *what).collect();
+        format!("{}.", wrong.join("; "))
+    }
+}
+
+impl Verification {
+    /// Whether everything is there as it was acknowledged.
+    fn holds(&self) -> bool {
+        self.missing == 0 && self.different == 0 && self.unexpected == 0
+    }
+}
+
+/// Green if it is as it should be, red if not.
+fn right(is_right: bool, cell: Cell) -> Cell {
+    cell.fg(if is_right { Color::Green } else { Color::Red })
 }
 
 #[cfg(test)]

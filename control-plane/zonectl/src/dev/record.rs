@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{failure::Failure, zone_process::Layout};
+use crate::{failure::Failure, text::count, zone_process::Layout};
 
 const FILE: &str = "dev-zone.json";
 
@@ -30,10 +30,12 @@ pub fn check(layout: &Layout) -> Result<(), Failure> {
             || known.index_nodes > layout.index_nodes)
     {
         return Err(Failure::Command(format!(
-            "{data} holds a zone of {members} members and {nodes} index nodes from port {port}. \
+            "{data} holds a zone of {counted_members} and {counted_nodes} from port {port}. \
              Start it with --members {members} --index-nodes {nodes} --base-port {port}, or another \
              one with another --data; to begin anew, delete {data}",
             data = layout.data.display(),
+            counted_members = count(known.members.into(), "member", "members"),
+            counted_nodes = count(known.index_nodes.into(), "index node", "index nodes"),
             members = known.members,
             nodes = known.index_nodes,
             port = known.base_port,

@@ -14,7 +14,7 @@ pub use node::{NodeDetailForm, NodeForm};
 pub use objects::{DeletedForm, ItemForm, ListForm, PutForm};
 pub use operation::{EventForm, OperationForm, RebalanceForm};
 pub use partition::{PartitionDetailForm, PartitionForm};
-pub use status::{InitForm, StatusForm};
+pub use status::{InitForm, MemberForm, StatusForm};
 
 /// The wire says zero, or empty, for "none".
 fn some_id(id: u64) -> Option<u64> {

@@ -1,5 +1,7 @@
 //! Operations, plans and events.
 
+use std::collections::BTreeMap;
+
 use proto::v1;
 use serde::Serialize;
 
@@ -38,6 +40,12 @@ pub struct OperationForm {
 impl OperationForm {
     pub fn has_ended(&self) -> bool {
         matches!(self.state, "succeeded" | "failed" | "cancelled")
+    }
+
+    /// Whether both say the same to somebody who watches: the estimate alone is no news.
+    pub fn looks_like(&self, other: &Self) -> bool {
+        (self.state, self.progress_percent, &self.step, &self.last_error)
+            == (other.state, other.progress_percent, &other.step, &other.last_error)
     }
 }
 
@@ -82,6 +90,11 @@ pub struct RebalanceForm {
     pub counts: Vec<LeaderCountForm>,
     /// One operation for each transfer; empty with a dry run.
     pub operation_ids: Vec<u64>,
+    /// Nodes that are up and active, but hold no replica and so cannot lead anything.
+    pub empty_nodes: Vec<u64>,
+    /// For people, who know nodes by their names.
+    #[serde(skip)]
+    names: BTreeMap<u64, String>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -100,7 +113,18 @@ pub struct LeaderCountForm {
 }
 
 impl RebalanceForm {
-    pub fn new(dry_run: bool, response: v1::RebalanceLeadersResponse) -> Self {
+    /// `nodes` are all nodes of the zone.
+    pub fn new(
+        dry_run: bool,
+        response: v1::RebalanceLeadersResponse,
+        nodes: Vec<v1::NodeSummary>,
+    ) -> Self {
+        let is_empty = |node: &&v1::NodeSummary| {
+            node.replicas == 0
+                && node.state() == v1::NodeState::Up
+                && node.administrative_state() == v1::AdministrativeState::Active
+        };
+        let empty_nodes = nodes.iter().filter(is_empty).map(|node| node.id).collect();
         let transfer = |transfer: v1::PlannedTransfer| TransferForm {
             partition_id: transfer.partition_id,
             from_node_id: some_id(transfer.from_node_id),
@@ -117,7 +141,14 @@ impl RebalanceForm {
             transfers: response.transfers.into_iter().map(transfer).collect(),
             counts: response.counts.into_iter().map(count).collect(),
             operation_ids: response.operation_ids,
+            empty_nodes,
+            names: nodes.into_iter().map(|node| (node.id, node.name)).collect(),
         }
+    }
+
+    /// A node's name; its id if it has none that is known.
+    pub fn name_of(&self, node: u64) -> String {
+        self.names.get(&node).cloned().unwrap_or_else(|| node.to_string())
     }
 }
 
@@ -164,6 +195,11 @@ mod tests {
         };
         assert!(!form(v1::OperationState::Running).has_ended());
         assert!(form(v1::OperationState::Failed).has_ended());
+        let mut later = form(v1::OperationState::Running);
+        later.remaining_ms = Some(5);
+        assert!(later.looks_like(&form(v1::OperationState::Running)));
+        later.progress_percent = 5;
+        assert!(!later.looks_like(&form(v1::OperationState::Running)));
         let json = serde_json::to_value(form(v1::OperationState::Cancelled)).unwrap();
         assert_eq!(json["state"], "cancelled");
         assert!(json["remaining_ms"].is_null() && json["last_error"].is_null());

@@ -6,6 +6,7 @@
 //! - [`faults`]: processes that are killed, stopped and lost under traffic.
 //! - [`demo`]: `zonectl demo`, and that it notices a lost write.
 //! - [`support`]: zones for tests; most tests share one, one after the other.
+//! - [`table`]: `README.md` says which test exercises what, and this checks that it does.
 //!
 //! The tests wait for a level, with a generous limit, and assert no time.
 
@@ -20,4 +21,5 @@ mod demo;
 mod faults;
 mod refusals;
 mod support;
+mod table;
 mod verbs;

@@ -92,7 +92,13 @@ impl AdminClient {
         let send = |mut stub: Stub, request| -> Sent<v1::InitResponse> {
             Box::pin(async move { stub.init(request).await })
         };
-        self.call(request, self.options.deadline, send).await
+        match self.call(request, self.options.deadline, send).await {
+            // There is no leader to be missed before there is a zone.
+            Err(AdminError::NoLeader { waited, problems }) => {
+                Err(AdminError::NotMade { waited, problems })
+            }
+            outcome => outcome,
+        }
     }
 
     /// All partitions that match, over as many pages as it takes. `limit` of the request is the size of

@@ -6,16 +6,17 @@
 
 mod calls;
 mod error;
+mod status;
 mod streams;
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use futures_util::future::BoxFuture;
-use proto::v1::{self, admin_service_client::AdminServiceClient, error_detail::Kind};
+use proto::v1::{admin_service_client::AdminServiceClient, error_detail::Kind};
 use runtime::{
     grpc::{ChannelOptions, Channels, MESSAGE_BYTES_MAX, TlsError, detail},
     seams::{Environment, Moment},
@@ -23,6 +24,7 @@ use runtime::{
 use tonic::{Code, Request, Response, Status, transport::Channel};
 
 pub use error::AdminError;
+use error::seconds;
 
 use crate::{
     pacing::Backoff,
@@ -32,7 +34,8 @@ use crate::{
 /// How an [`AdminClient`] behaves.
 #[derive(Clone, Debug)]
 pub struct AdminOptions {
-    /// How long a command may take, all attempts and waits included.
+    /// How long a command may take, all attempts and waits included. So long, too, a question for the
+    /// zone's status looks for a leader before it is content with another member's view.
     pub deadline: Duration,
     /// How long one attempt may take.
     pub attempt_timeout: Duration,
@@ -181,7 +184,7 @@ impl AdminClient {
         let sent = send(self.stub(address), Request::new(message));
         match self.environment.timeout(limit, sent).await {
             Some(answer) => answer.map(Response::into_inner),
-            None => Err(Status::deadline_exceeded(format!("no answer within {limit:?}"))),
+            None => Err(silence(limit)),
         }
     }
 
@@ -229,97 +232,87 @@ impl AdminClient {
                 }
                 Judgement::Unreached | Judgement::Lost => {}
             }
-            let waited = self.environment.now().since(started);
-            if waited >= self.options.deadline
-                || problems.nobody_reached && waited >= self.options.unreachable_after
-            {
-                return Err(problems.into_error(waited));
-            }
             if turn.is_multiple_of(self.endpoints.len()) {
                 followed = 0;
                 let pause = backoff.draw(&self.environment).min(self.remaining(started));
                 self.environment.sleep(pause).await;
             }
+            // After the pause: an attempt without any time left would only hide what was said before.
+            let waited = self.environment.now().since(started);
+            if self.gives_up(&problems, waited, self.options.deadline) {
+                return Err(problems.into_error(waited));
+            }
         }
     }
 
-    /// The zone as its leader sees it; if no leader answers, as the best informed member does.
-    ///
-    /// # Errors
-    /// If no member answers.
-    pub async fn status(&self) -> Result<v1::ZoneStatus, AdminError> {
-        let started = self.environment.now();
-        let mut problems = Problems::default();
-        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
-        loop {
-            let mut best: Option<v1::ZoneStatus> = None;
-            let known = self.leader();
-            for address in known.iter().chain(&self.endpoints) {
-                let limit = STATUS_TIMEOUT.min(self.remaining(started));
-                let send = |mut stub: Stub, request| -> Sent<v1::ZoneStatus> {
-                    Box::pin(async move { stub.get_zone_status(request).await })
-                };
-                let message = v1::GetZoneStatusRequest {};
-                match self.attempt(address, message, limit, send).await {
-                    Ok(status) if status.from_leader => {
-                        self.remember_leader(Some(address));
-                        return Ok(status);
-                    }
-                    Ok(status) => {
-                        let better =
-                            best.as_ref().is_none_or(|best| best.revision < status.revision);
-                        if better {
-                            best = Some(status);
-                        }
-                    }
-                    Err(status) => match judge(&status) {
-                        Judgement::Refused => return Err(AdminError::Refused(status)),
-                        Judgement::Elsewhere { .. }
-                        | Judgement::Later(_)
-                        | Judgement::Unreached
-                        | Judgement::Lost => problems.note(address, &status),
-                    },
-                }
-            }
-            if let Some(best) = best {
-                return Ok(best);
-            }
-            let waited = self.environment.now().since(started);
-            if waited >= self.options.deadline
-                || problems.nobody_reached && waited >= self.options.unreachable_after
-            {
-                return Err(problems.into_error(waited));
-            }
-            let pause = backoff.draw(&self.environment).min(self.remaining(started));
-            self.environment.sleep(pause).await;
-        }
+    fn gives_up(&self, problems: &Problems, waited: Duration, deadline: Duration) -> bool {
+        let hopeless = problems.nobody_reached || problems.nobody_understood();
+        waited >= deadline || hopeless && waited >= self.options.unreachable_after
     }
 }
 
-/// How long one member may take to give its status before the next one is asked.
-const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
+/// A member has not answered in time: our own word, never a server's.
+#[derive(Debug, thiserror::Error)]
+#[error("")]
+struct Silence;
+
+fn silence(limit: Duration) -> Status {
+    let mut status = Status::deadline_exceeded(format!("no answer within {}", seconds(limit)));
+    status.set_source(Arc::new(Silence));
+    status
+}
+
+fn is_silence(status: &Status) -> bool {
+    std::error::Error::source(status).is_some_and(|source| source.is::<Silence>())
+}
+
+/// Whether the connection broke before there was an answer: neither a server's word nor our own.
+fn is_broken(status: &Status) -> bool {
+    let from_server = std::error::Error::source(status).is_none();
+    !from_server && !is_silence(status) && !has_connect_error(status)
+}
+
+/// So many broken connections in a row, without any answer before, are no accident: a process that dies
+/// breaks its connections once, and refuses from then on.
+const BROKEN_MIN: u32 = 3;
 
 /// What each member's last attempt ended with.
 struct Problems {
     by_address: BTreeMap<String, String>,
     nobody_reached: bool,
+    /// Whether a server has said anything.
+    answered: bool,
+    /// Connections that broke, one after the other.
+    broken: u32,
 }
 
 impl Default for Problems {
     fn default() -> Self {
-        Self { by_address: BTreeMap::new(), nobody_reached: true }
+        Self { by_address: BTreeMap::new(), nobody_reached: true, answered: false, broken: 0 }
     }
 }
 
 impl Problems {
     fn note(&mut self, address: &str, status: &Status) {
-        if !matches!(judge(status), Judgement::Unreached) {
+        let problem = describe(status);
+        if !has_connect_error(status) {
             self.nobody_reached = false;
         }
-        self.by_address.insert(address.to_owned(), describe(status));
+        self.answered |= std::error::Error::source(status).is_none();
+        self.broken = if is_broken(status) { self.broken.saturating_add(1) } else { 0 };
+        // What a member has said is worth more than that it said nothing the next time.
+        if !is_silence(status) || !self.by_address.contains_key(address) {
+            self.by_address.insert(address.to_owned(), problem);
+        }
+    }
+
+    /// Whether members can be dialled, but do not speak as we do.
+    fn nobody_understood(&self) -> bool {
+        !self.answered && self.broken >= BROKEN_MIN
     }
 
     fn into_error(self, waited: Duration) -> AdminError {
+        let not_understood = self.nobody_understood();
         let problems: Vec<String> = self
             .by_address
             .into_iter()
@@ -328,6 +321,8 @@ impl Problems {
         let problems = problems.join("; ");
         if self.nobody_reached {
             AdminError::Unreachable { problems }
+        } else if not_understood {
+            AdminError::NotUnderstood { problems }
         } else {
             AdminError::NoLeader { waited, problems }
         }

@@ -76,7 +76,16 @@ macro_rules! unused {
                 _: Request<v1::GetZoneStatusRequest>,
             ) -> Result<Response<v1::ZoneStatus>, Status> {
                 let from_leader = self.check().is_ok();
-                Ok(Response::new(v1::ZoneStatus { from_leader, ..v1::ZoneStatus::default() }))
+                let leader = self.0.lock().unwrap().leader.clone();
+                let member = |address| v1::MemberStatus { address, ..Default::default() };
+                let members = leader.into_iter().map(member).collect();
+                let control_plane = Some(v1::ControlPlaneStatus { members, ..Default::default() });
+                Ok(Response::new(v1::ZoneStatus {
+                    from_leader,
+                    zone_id: "z".into(),
+                    control_plane,
+                    ..v1::ZoneStatus::default()
+                }))
             }
 
             async fn get_node(
@@ -176,7 +185,7 @@ async fn a_refusal_is_final_and_in_plain_words() {
     let server = Member::default().serve().await;
     let client = client(&[&server.address], 20_000);
     let error = client.get_node(v1::GetNodeRequest::default()).await.unwrap_err();
-    assert_eq!(error.to_string(), "not found: there is no node 9; there are 1, 2 and 3");
+    assert_eq!(error.to_string(), "there is no node 9; there are 1, 2 and 3");
     assert_eq!(error.code(), Some(Code::NotFound));
 }
 
@@ -204,6 +213,30 @@ async fn the_leaders_view_is_preferred() {
     let (first, second) = (follower.serve().await, leader.serve().await);
     let client = client(&[&first.address, &second.address], 20_000);
     assert!(client.status().await.unwrap().from_leader);
+}
+
+#[tokio::test]
+async fn the_leader_is_asked_although_only_a_follower_was_named() {
+    let (leader, follower) = (Member::default(), Member::default());
+    let server = leader.serve().await;
+    follower.0.lock().unwrap().leader = Some(server.address.clone());
+    let asked = follower.serve().await;
+    assert!(client(&[&asked.address], 20_000).status().await.unwrap().from_leader);
+}
+
+#[tokio::test]
+async fn a_view_that_names_a_dead_leader_is_not_the_last_word() {
+    let member = Member::default();
+    let dead = dead_address().await;
+    member.0.lock().unwrap().leader = Some(dead.clone());
+    let server = member.serve().await;
+    let client = client(&[&dead, &server.address], 20_000);
+    let electing = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        member.0.lock().unwrap().leader = None;
+    };
+    let (status, ()) = tokio::join!(client.status(), electing);
+    assert!(status.unwrap().from_leader);
 }
 
 #[tokio::test]

@@ -72,7 +72,7 @@ async fn a_new_replica_starts_with_a_snapshot() {
     let operation = zone.transfer_leader(spot.partition.id, away).await.unwrap();
     zone.succeeded(operation).await;
     let back = Spot::of(&zone, b"k").await;
-    let item = back.item(b"snapshot\0123").await.unwrap();
+    let item = back.item(b"snapshot\x00123").await.unwrap();
     assert_eq!(item.value.unwrap().user_payload.as_ref(), b"later");
 }
 
@@ -94,10 +94,12 @@ async fn a_member_that_was_away_gets_a_snapshot() {
     zone.succeeded(operation).await;
     let before = zone.processes.log_tail(away, 100_000).len();
     zone.processes.start(away).unwrap();
+    eventually("the snapshot of the member that was away", async || {
+        let log = zone.processes.log_tail(away, 100_000);
+        log[before..].contains("install_full_snapshot").then_some(())
+    })
+    .await;
     zone.settled().await;
-    let log = zone.processes.log_tail(away, 100_000);
-    let since = &log[before..];
-    assert!(since.contains("install_full_snapshot"), "{since}");
 
     // It knows what it missed, and can lead.
     let wire = Wire::new();

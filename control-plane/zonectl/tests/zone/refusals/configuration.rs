@@ -76,10 +76,20 @@ async fn in_the_environment_and_on_the_command_line() {
             "900",
             &["raft.election_timeout_min_ms is 250", "raft.heartbeat_interval_ms, which is 900"],
         ),
-        (MEMBER, "ISOTHERM_CONTROL_PLANE_RAFT__HARTBEAT", "1", &["hartbeat"]),
+        (
+            MEMBER,
+            "ISOTHERM_CONTROL_PLANE_RAFT__HARTBEAT",
+            "1",
+            &["ISOTHERM_CONTROL_PLANE_RAFT__HARTBEAT is not known", "heartbeat_interval_ms"],
+        ),
         (NODE, "ISOTHERM_INDEX_NODE_PEERS__LOST_AFTER_MS", "5", &["peers.lost_after_ms is 5"]),
-        (NODE, "ISOTHERM_INDEX_NODE_PORT", "7", &["port"]),
-        (NODE, "ISOTHERM_INDEX_NODE_CAPACITY_BYTES", "many", &["capacity_bytes"]),
+        (NODE, "ISOTHERM_INDEX_NODE_PORT", "7", &["ISOTHERM_INDEX_NODE_PORT is not known"]),
+        (
+            NODE,
+            "ISOTHERM_INDEX_NODE_CAPACITY_BYTES",
+            "many",
+            &["ISOTHERM_INDEX_NODE_CAPACITY_BYTES is string \"many\""],
+        ),
     ] {
         let ended = run(server(role, &data).env(name, value)).await;
         ended.refused(2, words);
@@ -88,6 +98,7 @@ async fn in_the_environment_and_on_the_command_line() {
         (MEMBER, &["--listen-address", "here"][..], &["listen_address", "\"here\""][..]),
         (MEMBER, &["--raft-heartbeat-interval-ms", "often"], &["--raft-heartbeat-interval-ms"]),
         (MEMBER, &["--no-such-flag"], &["--no-such-flag"]),
+        (MEMBER, &["--tls-authority", "ca.pem"], &["--tls-certificate", "is missing"]),
         (NODE, &["--fault-domain", "Rack A"], &["fault_domain", "Rack A"]),
         (NODE, &["--capacity-bytes", "many"], &["--capacity-bytes", "many"]),
         (NODE, &["--metrics-address", "metrics"], &["metrics_address"]),

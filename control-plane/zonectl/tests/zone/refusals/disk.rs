@@ -46,7 +46,7 @@ async fn below_its_reserve() {
     assert_eq!((item.version, item.value), (version, value.clone()));
     assert_eq!(client.get(&b"disk\0refused"[..]).await.unwrap(), None);
     let zonectl = crate::support::program::Zonectl::new(&zone.endpoints());
-    let refused = zonectl.run(&["put", "k", "--deadline", "1s"]).await;
+    let refused = zonectl.run(&["put", "k", "--deadline", "5s"]).await;
     refused.refused(1, &["below its reserve"]);
 
     // With room again, writes go on.

@@ -85,19 +85,29 @@ pub fn zonectl_program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_zonectl"))
 }
 
-/// `zonectl` for a zone.
+/// `zonectl` for a zone, with a deadline that a busy machine does not miss unless a test gives one.
 pub struct Zonectl {
     endpoints: String,
+    more: Vec<String>,
 }
 
 impl Zonectl {
     pub fn new(endpoints: &[String]) -> Self {
-        Self { endpoints: endpoints.join(",") }
+        Self { endpoints: endpoints.join(","), more: Vec::new() }
+    }
+
+    /// With more arguments for every command.
+    pub fn with(mut self, arguments: &[&str]) -> Self {
+        self.more.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        self
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = command(&zonectl_program());
-        command.args(arguments).args(["--endpoints", &self.endpoints]);
+        command.args(arguments).args(["--endpoints", &self.endpoints]).args(&self.more);
+        if !arguments.contains(&"--deadline") {
+            command.args(["--deadline", "60s"]);
+        }
         command
     }
 

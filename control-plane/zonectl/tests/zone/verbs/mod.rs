@@ -6,6 +6,7 @@ mod load;
 mod looking;
 mod moving;
 mod objects;
+mod tls;
 mod usage;
 
 use serde_json::Value;
