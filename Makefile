@@ -33,8 +33,9 @@ fmt: ## Format the code
 sim: build ## Simulate whole zones: make sim SEEDS=1000
 	target/debug/sim sweep --seeds 0..$(SEEDS)
 
-trials: build ## Faults on real processes under load, many times over, with figures (about 8 minutes)
-	$(CARGO) run -p zonectl --example trials -- $(ARGS)
+trials: setup ## Faults on real processes under load, many times over, with figures (about 8 minutes)
+	$(CARGO) build --workspace --bins --examples
+	target/debug/examples/trials $(ARGS)
 
 check-docs: build ## Run the commands of the README and the runbooks as they are written (about a minute)
 	runbooks/check.sh
