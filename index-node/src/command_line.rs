@@ -63,6 +63,10 @@ pub struct Flags {
     #[arg(long, value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     capacity_bytes: Option<u64>,
+    /// Processor cores that the node may use [default: those of the machine].
+    #[arg(long, value_name = "CORES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cores: Option<u32>,
     /// With less space left on the device, writes and new replicas are refused.
     #[arg(long, value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -8,6 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 /// Prefix of the environment variables that override the configuration file.
 pub const ENVIRONMENT_PREFIX: &str = "ISOTHERM_INDEX_NODE_";
 
+/// More threads than this would be a mistake.
+const CORES_MAX: u32 = 1_024;
 const MEBIBYTE: u64 = 1 << 20;
 const GIBIBYTE: u64 = 1 << 30;
 
@@ -33,7 +35,8 @@ pub struct Configuration {
     pub metrics_address: String,
     /// Bytes that partitions may use here.
     pub capacity_bytes: u64,
-    /// Processor cores, told to the control plane; 0: those of the machine.
+    /// Processor cores that the node may use: so many threads serve its data, and the control plane
+    /// weighs its load by them. 0: those of the machine.
     pub cores: u32,
     /// With less space left on the device, client writes and new replicas are refused.
     pub disk_reserve_bytes: u64,
@@ -186,6 +189,9 @@ impl Validate for Configuration {
         if self.capacity_bytes == 0 {
             return Err("capacity_bytes is 0; it must be at least 1".into());
         }
+        if self.cores > CORES_MAX {
+            return Err(format!("cores is {}; it must be at most {CORES_MAX}", self.cores));
+        }
         self.raft.validate()?;
         self.peers.validate()
     }
@@ -310,6 +316,7 @@ mod tests {
             ("control_plane_endpoints", |c| c.control_plane_endpoints.push("x:99999".into())),
             ("metrics_address", |c| c.metrics_address = "metrics".into()),
             ("capacity_bytes", |c| c.capacity_bytes = 0),
+            ("cores", |c| c.cores = CORES_MAX + 1),
             ("raft.election_timeout_min_ms", |c| c.raft.election_timeout_min_ms = 8_000),
             ("raft.election_timeout_max_ms", |c| c.raft.election_timeout_max_ms = 30_000),
             ("peers.lost_after_ms", |c| c.peers.lost_after_ms = 299),

@@ -66,8 +66,10 @@ fn open_store(configuration: &Configuration) -> Result<Arc<RocksStore>, OpenErro
 }
 
 fn serve(configuration: Configuration, store: Arc<RocksStore>) -> Result<(), Failure> {
+    let threads = usize::try_from(configuration.cores).unwrap_or(1).max(1);
     let data = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .worker_threads(threads)
         .thread_name("data")
         .build()
         .map_err(Failure::Runtime)?;

@@ -108,8 +108,7 @@ async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let environment = Environment::production();
     let directory = tempfile::Builder::new().prefix("isotherm-trials-").tempdir()?;
-    let mut layout = Layout::new(3, 5, arguments.base_port, directory.path());
-    layout.index_node_arguments = vec!["--log-filter".into(), "info".into()];
+    let layout = Layout::new(3, 5, arguments.base_port, directory.path());
     let mut processes = ZoneProcesses::new(layout, Binaries::beside_this_program()?)?;
     processes.check_ports()?;
     let making = Making {

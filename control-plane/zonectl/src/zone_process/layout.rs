@@ -161,6 +161,13 @@ impl Layout {
         format!("rack-{letters}")
     }
 
+    /// The machine's cores, shared out among the index nodes: more threads than cores would only
+    /// interrupt each other.
+    fn cores_each(&self) -> u32 {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        (u32::try_from(cores).unwrap_or(u32::MAX) / self.index_nodes.max(1)).max(1)
+    }
+
     /// The process's command line, without the program.
     pub fn arguments(&self, role: Role) -> Vec<String> {
         let data: &Path = &self.data_directory(role);
@@ -184,6 +191,8 @@ impl Layout {
                     self.fault_domain(ordinal),
                     "--control-plane-endpoints".to_owned(),
                     self.endpoints().join(","),
+                    "--cores".to_owned(),
+                    self.cores_each().to_string(),
                 ]);
                 arguments.extend(self.index_node_arguments.iter().cloned());
             }
