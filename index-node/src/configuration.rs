@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn impossible_values_are_refused_by_name() {
-        let cases: [(&str, fn(&mut Configuration)); 14] = [
+        let cases: [(&str, fn(&mut Configuration)); 15] = [
             ("data_directory", |c| c.data_directory = PathBuf::new()),
             ("name", |c| c.name = "Node 1".into()),
             ("name", |c| c.name = "n".repeat(64)),
