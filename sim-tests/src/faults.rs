@@ -5,7 +5,7 @@
 //! down together, a minority of the members and of the index nodes is impaired at a time, so that
 //! there is progress to check. Every episode ends before the schedule does.
 
-use std::{collections::BTreeMap, fmt, ops::Range, time::Duration};
+use std::{collections::BTreeMap, fmt, ops::Range, str::FromStr, time::Duration};
 
 use rand::{RngExt, rngs::StdRng};
 
@@ -49,6 +49,23 @@ pub enum Fault {
     },
     Rejoin {
         host: String,
+    },
+    /// Syncs take long.
+    SlowDisk {
+        process: String,
+    },
+    /// No sync ends.
+    StallDisk {
+        process: String,
+    },
+    /// Syncs fail: the process has to stop by itself.
+    BreakDisk {
+        process: String,
+    },
+    /// The disk is as it was, without what a failed sync may have lost; a process that stopped because
+    /// of it starts again.
+    MendDisk {
+        process: String,
     },
 }
 
@@ -94,20 +111,30 @@ enum Episode {
     CutOneWay,
     Hold,
     Isolate,
+    SlowDisk,
+    StallDisk,
+    BreakDisk,
 }
 
 /// Episodes and how often they are drawn, in percent.
-const EPISODES: [(Episode, u32); 9] = [
-    (Episode::CrashIndexNode, 25),
-    (Episode::CrashMember, 14),
-    (Episode::CrashControlPlane, 6),
-    (Episode::CrashAllIndexNodes, 5),
-    (Episode::CrashZone, 7),
-    (Episode::Cut, 11),
-    (Episode::CutOneWay, 11),
-    (Episode::Hold, 11),
-    (Episode::Isolate, 10),
+const EPISODES: [(Episode, u32); 12] = [
+    (Episode::CrashIndexNode, 22),
+    (Episode::CrashMember, 12),
+    (Episode::CrashControlPlane, 5),
+    (Episode::CrashAllIndexNodes, 4),
+    (Episode::CrashZone, 6),
+    (Episode::Cut, 9),
+    (Episode::CutOneWay, 9),
+    (Episode::Hold, 9),
+    (Episode::Isolate, 9),
+    (Episode::SlowDisk, 5),
+    (Episode::StallDisk, 5),
+    (Episode::BreakDisk, 5),
 ];
+
+/// How long a sync takes on a slow disk.
+const SLOW_SYNC_MIN: Duration = Duration::from_millis(20);
+const SLOW_SYNC_MAX: Duration = Duration::from_millis(250);
 
 impl Schedule {
     /// The schedule that follows from the seed, for hosts that are all well at the start.
@@ -174,6 +201,15 @@ impl Builder<'_> {
                 self.trouble_link(from, until, |from, to| Fault::CutOneWay { from, to });
             }
             Episode::Hold => self.trouble_link(from, until, |a, b| Fault::Hold { a, b }),
+            Episode::SlowDisk => {
+                self.trouble_disk(from, until, |process| Fault::SlowDisk { process });
+            }
+            Episode::StallDisk => {
+                self.trouble_disk(from, until, |process| Fault::StallDisk { process });
+            }
+            Episode::BreakDisk => {
+                self.trouble_disk(from, until, |process| Fault::BreakDisk { process });
+            }
             Episode::Isolate => {
                 let mut free = self.free_minority(&self.cast.index_nodes, from);
                 free.extend(self.free_minority(&self.cast.members, from));
@@ -183,6 +219,16 @@ impl Builder<'_> {
                     self.add(until, Fault::Rejoin { host });
                 }
             }
+        }
+    }
+
+    fn trouble_disk(&mut self, from: Duration, until: Duration, fault: fn(String) -> Fault) {
+        let mut free = self.free_minority(&self.cast.index_nodes, from);
+        free.extend(self.free_minority(&self.cast.members, from));
+        if let Some(process) = self.draw(&free) {
+            self.occupy(&process, until);
+            self.add(from, fault(process.clone()));
+            self.add(until, Fault::MendDisk { process });
         }
     }
 
@@ -289,6 +335,29 @@ impl Fault {
                     world.heal(host, &other);
                 }
             }
+            Fault::SlowDisk { process } => {
+                world.disk(process).set_sync_delay(SLOW_SYNC_MIN, SLOW_SYNC_MAX);
+            }
+            Fault::StallDisk { process } => world.disk(process).stall_syncs(true),
+            Fault::BreakDisk { process } => world.break_disk(process),
+            Fault::MendDisk { process } => world.mend_disk(process),
+        }
+    }
+
+    /// The hosts that it names.
+    pub fn hosts(&self) -> Vec<&str> {
+        match self {
+            Fault::Crash { process, .. }
+            | Fault::Restart { process }
+            | Fault::SlowDisk { process }
+            | Fault::StallDisk { process }
+            | Fault::BreakDisk { process }
+            | Fault::MendDisk { process } => vec![process],
+            Fault::CutOneWay { from: a, to: b }
+            | Fault::Cut { a, b }
+            | Fault::Hold { a, b }
+            | Fault::Heal { a, b } => vec![a, b],
+            Fault::Isolate { host } | Fault::Rejoin { host } => vec![host],
         }
     }
 
@@ -299,8 +368,14 @@ impl Fault {
             | Fault::Cut { .. }
             | Fault::CutOneWay { .. }
             | Fault::Hold { .. }
-            | Fault::Isolate { .. } => true,
-            Fault::Restart { .. } | Fault::Heal { .. } | Fault::Rejoin { .. } => false,
+            | Fault::Isolate { .. }
+            | Fault::SlowDisk { .. }
+            | Fault::StallDisk { .. }
+            | Fault::BreakDisk { .. } => true,
+            Fault::Restart { .. }
+            | Fault::Heal { .. }
+            | Fault::Rejoin { .. }
+            | Fault::MendDisk { .. } => false,
         }
     }
 }
@@ -325,7 +400,68 @@ impl fmt::Display for Fault {
             Fault::Heal { a, b } => write!(formatter, "heal {a} and {b}"),
             Fault::Isolate { host } => write!(formatter, "isolate {host}"),
             Fault::Rejoin { host } => write!(formatter, "rejoin {host}"),
+            Fault::SlowDisk { process } => write!(formatter, "slow disk of {process}"),
+            Fault::StallDisk { process } => write!(formatter, "stalled disk of {process}"),
+            Fault::BreakDisk { process } => write!(formatter, "broken disk of {process}"),
+            Fault::MendDisk { process } => write!(formatter, "mended disk of {process}"),
         }
+    }
+}
+
+impl FromStr for Fault {
+    type Err = String;
+
+    /// The fault whose words these are.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let own = |word: &str| word.to_owned();
+        let fault = match words.as_slice() {
+            ["kill", process] => {
+                Fault::Crash { process: own(process), crash: Crash::ProcessKilled }
+            }
+            ["power", "off", process] => {
+                Fault::Crash { process: own(process), crash: Crash::PowerLost }
+            }
+            ["restart", process] => Fault::Restart { process: own(process) },
+            ["cut", "from", from, "to", to] => Fault::CutOneWay { from: own(from), to: own(to) },
+            ["cut", a, "and", b] => Fault::Cut { a: own(a), b: own(b) },
+            ["hold", a, "and", b] => Fault::Hold { a: own(a), b: own(b) },
+            ["heal", a, "and", b] => Fault::Heal { a: own(a), b: own(b) },
+            ["isolate", host] => Fault::Isolate { host: own(host) },
+            ["rejoin", host] => Fault::Rejoin { host: own(host) },
+            ["slow", "disk", "of", process] => Fault::SlowDisk { process: own(process) },
+            ["stalled", "disk", "of", process] => Fault::StallDisk { process: own(process) },
+            ["broken", "disk", "of", process] => Fault::BreakDisk { process: own(process) },
+            ["mended", "disk", "of", process] => Fault::MendDisk { process: own(process) },
+            _ => {
+                return Err(format!(
+                    "{text:?} is no fault; one is for example \"kill node-1\", \"power off node-1\", \
+                     \"restart node-1\", \"cut node-1 and node-2\", \"cut from node-1 to node-2\", \
+                     \"hold node-1 and node-2\", \"heal node-1 and node-2\", \"isolate node-1\", \
+                     \"rejoin node-1\", \"slow disk of node-1\", \"stalled disk of node-1\", \
+                     \"broken disk of node-1\" or \"mended disk of node-1\""
+                ));
+            }
+        };
+        Ok(fault)
+    }
+}
+
+impl FromStr for TimedFault {
+    type Err = String;
+
+    /// A time and a fault, for example `4.769 s  cut node-2 and member-2`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let shape = || format!("{text:?} does not start with a time, for example \"4.769 s\"");
+        let (seconds, rest) = text.trim().split_once(char::is_whitespace).ok_or_else(shape)?;
+        let fault = rest.trim_start().strip_prefix("s ").ok_or_else(shape)?;
+        let seconds: f64 = seconds.parse().map_err(|_| shape())?;
+        let at = Duration::try_from_secs_f64(seconds).map_err(|_| shape())?;
+        // As it is written: to the millisecond.
+        let at = Duration::from_millis(
+            (at.as_micros().div_ceil(500) / 2).try_into().map_err(|_| shape())?,
+        );
+        Ok(Self { at, fault: fault.parse()? })
     }
 }
 
@@ -366,26 +502,27 @@ mod tests {
             let schedule = Schedule::generate(Seed(seed), &cast(), TIME);
             for TimedFault { at, fault } in &schedule.faults {
                 assert!(TIME.contains(at) || *at == TIME.end, "seed {seed}: {fault} at {at:?}");
-                let what = match fault {
-                    Fault::Crash { process, .. } | Fault::Restart { process } => {
-                        vec![process.clone()]
-                    }
-                    Fault::Cut { a, b }
-                    | Fault::CutOneWay { from: a, to: b }
-                    | Fault::Hold { a, b }
-                    | Fault::Heal { a, b } => vec![a.clone(), b.clone()],
-                    Fault::Isolate { host } | Fault::Rejoin { host } => vec![host.clone()],
-                };
-                for host in what {
+                for host in fault.hosts() {
                     let changed = if fault.impairs() {
-                        impaired.insert(host)
+                        impaired.insert(host.to_owned())
                     } else {
-                        impaired.remove(&host)
+                        impaired.remove(host)
                     };
                     assert!(changed, "seed {seed}: {fault} at {at:?} overlaps another episode");
                 }
             }
             assert_eq!(impaired, BTreeSet::new(), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn every_fault_can_be_read_as_it_is_written() {
+        for seed in 0..50 {
+            for timed in Schedule::generate(Seed(seed), &cast(), TIME).faults {
+                let at = Duration::from_millis(timed.at.as_millis().try_into().unwrap());
+                let read: TimedFault = timed.to_string().parse().unwrap();
+                assert_eq!(read, TimedFault { at, ..timed });
+            }
         }
     }
 
@@ -401,9 +538,20 @@ mod tests {
                 );
             }
         }
-        for kind in
-            ["kill", "power off", "restart", "cut from", "isolate", "rejoin", "hold", "heal"]
-        {
+        for kind in [
+            "kill",
+            "power off",
+            "restart",
+            "cut from",
+            "isolate",
+            "rejoin",
+            "hold",
+            "heal",
+            "slow disk",
+            "stalled disk",
+            "broken disk",
+            "mended disk",
+        ] {
             assert!(kinds.iter().any(|seen| seen.starts_with(kind)), "{kind} is not in {kinds:?}");
         }
     }

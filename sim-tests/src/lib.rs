@@ -11,9 +11,10 @@
 //! - [`run`]: one run from its beginning to its verdict.
 //! - [`world`]: hosts, their network and their disks, and what can be done to them. Knows no zone.
 //!   Under it [`network`], [`clock`] and [`randomness`], the seams; [`links`], what is cut.
-//! - [`zone`]: a zone in a world. [`workload`], [`operator`]: the programs that use it; [`board`]: how
-//!   these and the harness talk.
-//! - [`faults`]: the schedule. [`seed`]: how everything random follows from one number.
+//! - [`zone`]: a zone in a world. [`workload`], [`operator`], [`commands`]: the programs that use it;
+//!   [`board`]: how these and the harness talk.
+//! - [`faults`]: the schedule. [`scenario`]: one that is written down. [`shrink`]: makes one smaller that
+//!   fails. [`seed`]: how everything random follows from one number.
 //! - [`history`], [`linearizability`], [`checks`]: what was seen, and whether it may be.
 //! - [`trace`], [`report`]: what a person gets to see. [`sabotage`]: breaking things on purpose.
 //!
@@ -53,6 +54,7 @@ compile_error!(
 pub mod board;
 pub mod checks;
 pub mod clock;
+pub mod commands;
 pub mod faults;
 pub mod history;
 pub mod linearizability;
@@ -63,7 +65,9 @@ pub mod randomness;
 pub mod report;
 pub mod run;
 pub mod sabotage;
+pub mod scenario;
 pub mod seed;
+pub mod shrink;
 pub mod trace;
 pub mod workload;
 pub mod world;

@@ -149,6 +149,7 @@ impl Operator {
         checks::is_settled(&status, partitions)?;
         let partitions = self.list_partitions().await?;
         self.report(checks::check_partitions(&partitions, &status.nodes, replication_factor));
+        checks::is_even(&partitions)?;
         self.check_maps().await?;
         Ok(partitions.into_iter().map(Placement::from).collect())
     }

@@ -26,6 +26,8 @@ pub struct Report {
     /// Of the whole trace, in hexadecimal.
     pub trace_hash: String,
     pub trace_lines: u64,
+    /// How large the zone was, in words.
+    pub zone: String,
     pub simulated_ms: u64,
     /// Operations that clients invoked.
     pub operations: usize,
@@ -64,7 +66,7 @@ impl Report {
 
     /// One line.
     pub fn summary(&self) -> String {
-        let Self { seed, operations, unknown, refused, trace_hash, trace_lines, .. } = self;
+        let Self { seed, zone, operations, unknown, refused, trace_hash, trace_lines, .. } = self;
         let verdict = match &self.verdict {
             Verdict::Passed => "passed",
             Verdict::Violated(_) => "FAILED",
@@ -73,7 +75,7 @@ impl Report {
         let faults = self.faults.len();
         let seconds = std::time::Duration::from_millis(self.simulated_ms).as_secs_f64();
         format!(
-            "seed {seed}: {verdict}: {operations} operations ({unknown} unknown, {refused} refused), \
+            "seed {seed}: {verdict}: {zone}, {operations} operations ({unknown} unknown, {refused} refused), \
              {faults} faults, {seconds:.1} s simulated, trace {trace_hash} ({trace_lines} lines)"
         )
     }
@@ -120,6 +122,7 @@ mod tests {
             verdict,
             trace_hash: "00ff".into(),
             trace_lines: 3,
+            zone: "3 members".into(),
             simulated_ms: 1_500,
             operations: 10,
             unknown: 1,

@@ -22,6 +22,8 @@ pub struct RunOptions {
     pub zone: ZoneOptions,
     /// How long things go wrong.
     pub faults_for: Duration,
+    /// What goes wrong when; none: what follows from the seed.
+    pub schedule: Option<Schedule>,
     /// How long the zone may take until every partition is available for the first time.
     pub building_max: Duration,
     /// How long it may take to be as it should be again, once nothing goes wrong any more.
@@ -36,6 +38,7 @@ impl Default for RunOptions {
             world: WorldOptions::default(),
             zone: ZoneOptions::default(),
             faults_for: Duration::from_secs(20),
+            schedule: None,
             building_max: Duration::from_secs(20),
             settling_max: Duration::from_secs(40),
             verifying_max: Duration::from_secs(20),
@@ -65,6 +68,7 @@ pub fn run(seed: Seed, options: &RunOptions, trace: &Trace) -> Report {
         verdict,
         trace_hash: format!("{trace_hash:016x}"),
         trace_lines,
+        zone: options.zone.to_string(),
         simulated_ms: u64::try_from(run.world.now().as_millis()).unwrap_or(u64::MAX),
         operations: operations.len(),
         unknown: count(|outcome| matches!(outcome, Outcome::Unknown)),
@@ -103,7 +107,10 @@ impl Run<'_> {
 
         let start = self.world.now();
         let end = start + self.options.faults_for;
-        self.schedule = Schedule::generate(seed, &self.zone.cast, start..end);
+        self.schedule = match &self.options.schedule {
+            Some(schedule) => schedule.clone(),
+            None => Schedule::generate(seed, &self.zone.cast, start..end),
+        };
         self.zone.board.enter(Phase::Faults);
         while self.world.now() < end {
             self.apply_due_faults();

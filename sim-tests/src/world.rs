@@ -86,6 +86,8 @@ struct Process {
     disk: SimulatedDisk,
     running: bool,
     crashes: u64,
+    /// Its syncs fail, so it may end by itself.
+    disk_broken: bool,
 }
 
 /// Hosts, their network, and what was done to them.
@@ -162,8 +164,10 @@ impl World {
     pub fn add_process(&mut self, name: &str, disk: SimulatedDisk, program: Program) {
         assert!(!self.hosts.iter().any(|host| host == name), "the name {name} is taken");
         self.hosts.push(name.to_owned());
-        self.processes
-            .insert(name.to_owned(), Process { disk: disk.clone(), running: true, crashes: 0 });
+        self.processes.insert(
+            name.to_owned(),
+            Process { disk: disk.clone(), running: true, crashes: 0, disk_broken: false },
+        );
         let seed = self.seed.derive(name, 0);
         let links = self.links.clone();
         let endings = Rc::clone(&self.endings);
@@ -226,9 +230,44 @@ impl World {
         stepped.map(|_| ()).map_err(|error| anyhow::anyhow!("{error}"))
     }
 
-    /// The processes that ended by themselves since the last time this was asked.
+    /// The processes that ended by themselves, without a broken disk, since the last time this was
+    /// asked.
     pub fn take_endings(&mut self) -> Vec<Ending> {
-        std::mem::take(&mut *self.endings.borrow_mut())
+        let mut endings = std::mem::take(&mut *self.endings.borrow_mut());
+        endings.retain(|ending| {
+            let process = self.processes.get(&ending.process);
+            !process.is_some_and(|process| process.disk_broken)
+        });
+        endings
+    }
+
+    /// From now on each sync of the process fails: it has to stop.
+    pub fn break_disk(&mut self, name: &str) {
+        tracing::info!(process = name, "the disk breaks");
+        let process = self.processes.get_mut(name).expect("faults name processes that exist");
+        process.disk_broken = true;
+        process.disk.fail_syncs(true);
+    }
+
+    /// The disk works as at the start. If it was broken, the process loses what it had not synced, and
+    /// starts again: a store whose sync has failed stays failed.
+    pub fn mend_disk(&mut self, name: &str) {
+        tracing::info!(process = name, "the disk is mended");
+        let process = self.processes.get_mut(name).expect("faults name processes that exist");
+        process.disk.mend();
+        if !std::mem::take(&mut process.disk_broken) {
+            return;
+        }
+        if process.running {
+            self.crash(name, Crash::ProcessKilled);
+        } else {
+            // It has stopped by itself.
+            let seed = self.seed.derive(name, 0);
+            let process = self.processes.get_mut(name).expect("looked up just above");
+            process.disk.crash(seed.derive("crash", process.crashes).0);
+            process.crashes += 1;
+        }
+        self.restart(name);
     }
 
     /// Stops a process; its disk keeps what was synced and a seeded part of what was written after.
@@ -300,13 +339,14 @@ impl World {
         });
     }
 
-    /// Heals all links and starts all processes again.
+    /// Heals all links, mends all disks and starts all processes again.
     pub fn heal_everything(&mut self) {
         for ((from, to), _) in self.links.troubles() {
             self.heal(&from, &to);
         }
         let processes: Vec<String> = self.processes().map(str::to_owned).collect();
         for process in processes {
+            self.mend_disk(&process);
             self.restart(&process);
         }
     }

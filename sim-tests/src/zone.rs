@@ -1,16 +1,18 @@
 //! A whole zone in a world: members of the control plane and index nodes, running the production code
 //! unchanged over simulated seams, and the programs that use the zone.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use proto::v1::InitRequest;
+use rand::{RngExt, seq::IndexedRandom};
 use runtime::store::simulated::SimulatedDisk;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     board::{Board, Phase},
+    commands,
     faults::Cast,
     history::Recorder,
     operator::{Operator, verify},
@@ -35,6 +37,25 @@ pub struct ZoneOptions {
     pub sabotage: Option<Sabotage>,
 }
 
+impl ZoneOptions {
+    /// The zone that follows from a seed: mostly a small one.
+    pub fn drawn(seed: Seed) -> Self {
+        let mut generator = seed.derive("zone", 0).generator();
+        let members = if generator.random_bool(0.85) { 3 } else { 5 };
+        let index_nodes = *[3, 3, 4, 4, 4, 5, 5, 6, 7]
+            .choose(&mut generator)
+            .expect("there are sizes to choose from");
+        let partitions = generator.random_range(1..=8);
+        // Half of the zones replace what is lost while the run lasts.
+        let replace_after = if generator.random_bool(0.5) {
+            Duration::from_secs(300)
+        } else {
+            Duration::from_secs(generator.random_range(3..8))
+        };
+        Self { members, index_nodes, partitions, replace_after, ..Self::default() }
+    }
+}
+
 impl Default for ZoneOptions {
     fn default() -> Self {
         Self {
@@ -46,6 +67,17 @@ impl Default for ZoneOptions {
             workload: WorkloadOptions::default(),
             sabotage: None,
         }
+    }
+}
+
+impl fmt::Display for ZoneOptions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { members, index_nodes, partitions, .. } = self;
+        let seconds = self.replace_after.as_secs();
+        write!(
+            formatter,
+            "{members} members, {index_nodes} nodes, {partitions} partitions, replace after {seconds} s"
+        )
     }
 }
 
@@ -70,8 +102,20 @@ fn member_name(number: u32) -> String {
     format!("member-{number}")
 }
 
+fn client_name(number: u32) -> String {
+    format!("client-{}", number + 1)
+}
+
 fn index_node_name(number: u32) -> String {
     format!("node-{number}")
+}
+
+/// Whether such a zone has a host of that name.
+pub fn has_host(options: &ZoneOptions, host: &str) -> bool {
+    (1..=options.members).any(|number| member_name(number) == host)
+        || (1..=options.index_nodes).any(|number| index_node_name(number) == host)
+        || (0..options.workload.clients).any(|number| client_name(number) == host)
+        || [OPERATOR, COMMANDER].contains(&host)
 }
 
 /// Adds the processes and the programs of a zone to a world. They start with the next step.
@@ -89,7 +133,8 @@ pub fn build(world: &mut World, seed: Seed, options: &ZoneOptions) -> Zone {
         add_index_node(world, index_node, number, &endpoints, options.sabotage);
     }
     add_operator(world, &endpoints, options, &board);
-    let mut drivers = vec![OPERATOR.to_owned()];
+    add_commander(world, seed, &endpoints, &index_nodes, options, &board);
+    let mut drivers = vec![OPERATOR.to_owned(), COMMANDER.to_owned()];
     for number in 0..options.workload.clients {
         drivers.push(add_client(world, seed, number, &endpoints, options, &recorder, &board));
     }
@@ -98,6 +143,7 @@ pub fn build(world: &mut World, seed: Seed, options: &ZoneOptions) -> Zone {
 }
 
 const OPERATOR: &str = "operator";
+const COMMANDER: &str = "second-operator";
 const VERIFIER: &str = "verifier";
 
 fn add_member(world: &mut World, name: &str, sabotage: Option<Sabotage>) {
@@ -173,6 +219,21 @@ fn add_operator(world: &mut World, endpoints: &[String], options: &ZoneOptions, 
     });
 }
 
+fn add_commander(
+    world: &mut World,
+    seed: Seed,
+    endpoints: &[String],
+    index_nodes: &[String],
+    options: &ZoneOptions,
+    board: &Board,
+) {
+    let (members, nodes) = (endpoints.to_vec(), index_nodes.to_vec());
+    let (partitions, board) = (options.partitions, board.clone());
+    world.add_driver(COMMANDER, move |environment| {
+        commands::work(seed, environment, members, nodes, partitions, board).boxed_local()
+    });
+}
+
 /// Cuts that leave about as many keys in each partition.
 fn split_keys(keys: &[Bytes], partitions: u32) -> Vec<Bytes> {
     let partitions = usize::try_from(partitions).expect("a number of partitions fits");
@@ -188,7 +249,7 @@ fn add_client(
     recorder: &Recorder,
     board: &Board,
 ) -> String {
-    let name = format!("client-{}", number + 1);
+    let name = client_name(number);
     let workload = options.workload.clone();
     let (endpoints, recorder, board) = (endpoints.to_vec(), recorder.clone(), board.clone());
     world.add_driver(&name, move |environment| {

@@ -1,8 +1,14 @@
 //! Whole zones, each simulated by a child process of the binary `sim`.
 
-use std::process::{Command, Output};
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
 
-use sim_tests::report::{Report, Verdict};
+use sim_tests::{
+    report::{Report, Verdict},
+    scenario::Scenario,
+};
 
 fn sim(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_sim")).args(arguments).output().expect("sim can be started")
@@ -19,43 +25,69 @@ fn report(output: &Output) -> Report {
     })
 }
 
-fn passes(seed: &str) {
-    let output = sim(&["run", "--format", "json", "--seed", seed]);
+/// As many zones as fit into a minute: of all sizes, with commands and faults of all kinds.
+#[test]
+fn fixed_seeds_pass() {
+    let output = sim(&["sweep", "--seeds", "0..24", "--jobs", "2"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("24 seeds: 24 passed"), "{text}");
+}
+
+#[test]
+fn a_run_has_work_and_faults() {
+    let output = sim(&["run", "--format", "json", "--seed", "1"]);
     let report = report(&output);
     assert_eq!(report.verdict, Verdict::Passed, "{report}");
-    assert_eq!(output.status.code(), Some(0));
     assert!(report.operations > 300, "hardly anything happened: {}", report.summary());
     assert!(!report.faults.is_empty(), "nothing went wrong: {}", report.summary());
 }
 
 #[test]
-fn seed_1_passes() {
-    passes("1");
+fn every_scenario_ends_as_it_says() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let files = std::fs::read_dir(&directory).expect("there are scenarios");
+    let mut scenarios: Vec<_> = files
+        .map(|file| file.expect("listed").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
+    scenarios.sort();
+    assert!(scenarios.len() >= 4, "{scenarios:?}");
+    for path in scenarios {
+        let output = sim(&["run", "--scenario", &path.display().to_string()]);
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "{}: {text}", path.display());
+    }
 }
 
 #[test]
-fn seed_2_passes() {
-    passes("2");
-}
-
-#[test]
-fn seed_3_passes() {
-    passes("3");
-}
-
-#[test]
-fn seed_4_passes() {
-    passes("4");
-}
-
-#[test]
-fn seed_5_passes() {
-    passes("5");
-}
-
-#[test]
-fn seed_6_passes() {
-    passes("6");
+fn a_failing_seed_shrinks_to_a_scenario_that_fails_alike() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("shrunk.toml").display().to_string();
+    let output = sim(&[
+        "shrink",
+        "--seed",
+        "3",
+        "--sabotage",
+        "acknowledge-before-sync",
+        "--faults-seconds",
+        "6",
+        "--index-nodes",
+        "3",
+        "--partitions",
+        "2",
+        "--out",
+        &path,
+    ]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let scenario = Scenario::read(Path::new(&path)).expect("it was written");
+    assert!(scenario.faults.len() <= 3, "{text}");
+    assert_eq!(scenario.sabotage.as_deref(), Some("acknowledge-before-sync"));
+    // As it says, so with code 0; without what was broken on purpose it passes, and that is not as it says.
+    assert_eq!(sim(&["run", "--scenario", &path]).status.code(), Some(0));
+    Scenario { sabotage: None, ..scenario }.write(Path::new(&path)).expect("written");
+    assert_eq!(sim(&["run", "--scenario", &path]).status.code(), Some(1));
 }
 
 /// The whole output of a run, the trace's hash in it, is the same in another process, in another

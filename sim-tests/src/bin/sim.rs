@@ -8,6 +8,7 @@ use std::{
     io::Write as _,
     ops::Range,
     panic,
+    path::PathBuf,
     process::{Command, ExitCode, Output},
     str::FromStr,
     sync::{
@@ -24,8 +25,10 @@ use sim_tests::{
     report::{HARNESS, Report, Verdict, exit},
     run::{RunOptions, run},
     sabotage::Sabotage,
+    scenario::Scenario,
     seed::Seed,
     trace::{Print, Trace},
+    zone::ZoneOptions,
 };
 
 const EXAMPLES: &str = "\
@@ -33,6 +36,8 @@ Examples:
   sim run --seed 7
   sim run --seed 7 --trace          with everything that the zone's processes log
   sim sweep --seeds 0..100 --jobs 2
+  sim shrink --seed 44 --out scenarios/disk-breaks.toml
+  sim run --scenario scenarios/disk-breaks.toml
 
 Exit codes: 0 every guarantee held; 1 one was violated; 2 the command line makes no sense; 3 a history's
 linearizability could not be decided; 4 the simulation itself could not be carried out.";
@@ -51,12 +56,18 @@ enum Verb {
     Run(RunArguments),
     /// Simulate many seeds, each in a process of its own
     Sweep(SweepArguments),
+    /// Find the smallest schedule of faults with which a seed still fails, and write it down
+    Shrink(ShrinkArguments),
 }
 
 #[derive(Args)]
 struct RunArguments {
-    #[arg(long, value_name = "N")]
-    seed: u64,
+    #[arg(long, value_name = "N", required_unless_present = "scenario")]
+    seed: Option<u64>,
+    /// Carry out what is written in this file; exit code 0 says that it ended as written there
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "members", "index_nodes",
+        "partitions", "replace_after_seconds", "faults_seconds", "sabotage"])]
+    scenario: Option<PathBuf>,
     /// Write what happens to standard error as it happens
     #[arg(long, value_name = "WHAT", num_args = 0..=1, default_missing_value = "processes")]
     trace: Option<TraceWhat>,
@@ -78,21 +89,35 @@ struct SweepArguments {
     zone: ZoneArguments,
 }
 
+#[derive(Args)]
+struct ShrinkArguments {
+    #[arg(long, value_name = "N")]
+    seed: u64,
+    /// Where to write the scenario [default: seed-N.toml]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    zone: ZoneArguments,
+}
+
 #[derive(Args, Clone)]
 struct ZoneArguments {
-    /// Members of the control plane: 1, 3 or 5
-    #[arg(long, value_name = "N", default_value = "3")]
-    members: u32,
-    #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(3..))]
-    index_nodes: u32,
-    #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u32).range(1..=24))]
-    partitions: u32,
-    /// How long a node's loss lasts before its replicas are made again elsewhere
-    #[arg(long, value_name = "SECONDS", default_value = "300")]
-    replace_after_seconds: u64,
+    /// Members of the control plane: 1, 3 or 5 [default: drawn by the seed]
+    #[arg(long, value_name = "N", value_parser = ["1", "3", "5"])]
+    members: Option<String>,
+    /// Index nodes [default: drawn by the seed, 3 to 7]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(3..))]
+    index_nodes: Option<u32>,
+    /// Partitions [default: drawn by the seed, 1 to 8]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=24))]
+    partitions: Option<u32>,
+    /// How long a node's loss lasts before its replicas are made again elsewhere [default: drawn by the
+    /// seed]
+    #[arg(long, value_name = "SECONDS")]
+    replace_after_seconds: Option<u64>,
     /// Simulated seconds in which things go wrong
-    #[arg(long, value_name = "SECONDS", default_value = "20")]
-    faults_seconds: u64,
+    #[arg(long, value_name = "SECONDS")]
+    faults_seconds: Option<u64>,
     /// Break something on purpose, to see it found: acknowledge-before-sync
     #[arg(long, value_name = "WHAT")]
     sabotage: Option<Sabotage>,
@@ -128,31 +153,40 @@ impl FromStr for Seeds {
 }
 
 impl ZoneArguments {
-    fn options(&self) -> RunOptions {
-        let mut options = RunOptions {
-            faults_for: Duration::from_secs(self.faults_seconds),
-            ..RunOptions::default()
+    fn members(&self) -> Option<u32> {
+        self.members.as_deref().and_then(|members| members.parse().ok())
+    }
+
+    fn options(&self, seed: Seed) -> RunOptions {
+        let drawn = ZoneOptions::drawn(seed);
+        let zone = ZoneOptions {
+            members: self.members().unwrap_or(drawn.members),
+            index_nodes: self.index_nodes.unwrap_or(drawn.index_nodes),
+            partitions: self.partitions.unwrap_or(drawn.partitions),
+            replace_after: self
+                .replace_after_seconds
+                .map_or(drawn.replace_after, Duration::from_secs),
+            sabotage: self.sabotage,
+            ..drawn
         };
-        options.zone.members = self.members;
-        options.zone.index_nodes = self.index_nodes;
-        options.zone.partitions = self.partitions;
-        options.zone.replace_after = Duration::from_secs(self.replace_after_seconds);
-        options.zone.sabotage = self.sabotage;
-        options
+        let usual = RunOptions::default();
+        let faults_for = self.faults_seconds.map_or(usual.faults_for, Duration::from_secs);
+        RunOptions { zone, faults_for, ..usual }
     }
 
     /// The same on another command line.
     fn to_flags(&self) -> Vec<String> {
         let numbers = [
-            ("--members", u64::from(self.members)),
-            ("--index-nodes", u64::from(self.index_nodes)),
-            ("--partitions", u64::from(self.partitions)),
+            ("--members", self.members().map(u64::from)),
+            ("--index-nodes", self.index_nodes.map(u64::from)),
+            ("--partitions", self.partitions.map(u64::from)),
             ("--replace-after-seconds", self.replace_after_seconds),
             ("--faults-seconds", self.faults_seconds),
         ];
         let mut flags: Vec<String> = numbers
             .iter()
-            .flat_map(|(flag, number)| [(*flag).into(), number.to_string()])
+            .filter_map(|(flag, number)| Some(((*flag).to_owned(), (*number)?.to_string())))
+            .flat_map(|(flag, number)| [flag, number])
             .collect();
         if let Some(sabotage) = self.sabotage {
             flags.extend(["--sabotage".into(), sabotage.name().into()]);
@@ -161,19 +195,21 @@ impl ZoneArguments {
     }
 }
 
+/// The flags with which a run can be made again.
 fn reproduction(seed: u64, zone: &ZoneArguments) -> String {
     let flags = zone.to_flags().join(" ");
-    format!("cargo run -p sim-tests --bin sim -- run --trace --seed {seed} {flags}")
+    format!("--seed {seed} {flags}").trim_end().to_owned()
 }
 
-fn show(report: &Report, zone: &ZoneArguments, format: Format) {
+fn show(report: &Report, reproduction: &str, format: Format) {
     let text = match format {
         Format::Json => {
             serde_json::to_string(report).expect("a report has only text keys and finite numbers")
         }
         Format::Human if report.verdict == Verdict::Passed => report.to_string(),
         Format::Human => {
-            format!("{report}\nto reproduce:\n  {}", reproduction(report.seed, zone))
+            let command = "cargo run -p sim-tests --bin sim -- run --trace";
+            format!("{report}\nto reproduce:\n  {command} {reproduction}")
         }
     };
     // Nobody may be left to read it.
@@ -182,7 +218,7 @@ fn show(report: &Report, zone: &ZoneArguments, format: Format) {
 
 /// A panic anywhere is a process of the zone that stopped itself: it is reported as such, at once,
 /// since what it leaves behind cannot be run on.
-fn report_panics(seed: u64, zone: ZoneArguments, format: Format, trace: Trace) {
+fn report_panics(seed: Seed, zone: String, again: String, format: Format, trace: Trace) {
     let once = AtomicBool::new(false);
     panic::set_hook(Box::new(move |panicked| {
         if once.swap(true, Ordering::SeqCst) {
@@ -192,13 +228,14 @@ fn report_panics(seed: u64, zone: ZoneArguments, format: Format, trace: Trace) {
         let place = panicked.location().map_or_else(String::new, |place| format!(" at {place}"));
         let (trace_hash, trace_lines) = trace.digest();
         let report = Report {
-            seed,
+            seed: seed.0,
             verdict: Verdict::Violated(Problem::new(
                 "assertion",
                 format!("a process panicked{place}: {message}"),
             )),
             trace_hash: format!("{trace_hash:016x}"),
             trace_lines,
+            zone: zone.clone(),
             simulated_ms: 0,
             operations: 0,
             unknown: 0,
@@ -206,7 +243,7 @@ fn report_panics(seed: u64, zone: ZoneArguments, format: Format, trace: Trace) {
             faults: Vec::new(),
             recent: trace.recent(),
         };
-        show(&report, &zone, format);
+        show(&report, &again, format);
         std::process::exit(i32::from(exit::VIOLATED));
     }));
 }
@@ -218,23 +255,86 @@ fn run_one(arguments: &RunArguments) -> anyhow::Result<u8> {
         Some(TraceWhat::Everything) => Print::Everything,
     };
     let trace = Trace::new(print);
+    let scenario = arguments.scenario.as_deref().map(Scenario::read).transpose()?;
+    let (seed, options, again) = match (&scenario, &arguments.scenario) {
+        (Some(scenario), Some(path)) => {
+            let again = format!("--scenario {}", path.display());
+            (scenario.seed(), scenario.options()?, again)
+        }
+        _ => {
+            let seed = Seed(arguments.seed.context("clap asks for a seed or a scenario")?);
+            (seed, arguments.zone.options(seed), reproduction(seed.0, &arguments.zone))
+        }
+    };
     trace.install().context("the trace cannot be installed")?;
-    report_panics(arguments.seed, arguments.zone.clone(), arguments.format, trace.clone());
-    let report = run(Seed(arguments.seed), &arguments.zone.options(), &trace);
-    show(&report, &arguments.zone, arguments.format);
-    Ok(report.exit_code())
+    let zone = options.zone.to_string();
+    report_panics(seed, zone, again.clone(), arguments.format, trace.clone());
+    let report = run(seed, &options, &trace);
+    show(&report, &again, arguments.format);
+    Ok(match scenario {
+        None => report.exit_code(),
+        Some(scenario) if scenario.is_met_by(&report) => exit::PASSED,
+        Some(scenario) => {
+            eprintln!("sim: this is not how it was to end, which is: {}", scenario.expect);
+            report.exit_code().max(exit::VIOLATED)
+        }
+    })
 }
 
 /// Runs one seed in a child process.
 fn run_child(seed: u64, zone: &ZoneArguments) -> anyhow::Result<Report> {
+    child(&[&["--seed".to_owned(), seed.to_string()][..], &zone.to_flags()].concat())
+        .with_context(|| format!("the child of seed {seed} left no report"))
+}
+
+/// Runs a child process with these flags of `run`.
+fn child(flags: &[String]) -> anyhow::Result<Report> {
     let program = std::env::current_exe().context("this program cannot be found again")?;
     let output = Command::new(program)
-        .args(["run", "--format", "json", "--seed", &seed.to_string()])
-        .args(zone.to_flags())
+        .args(["run", "--format", "json"])
+        .args(flags)
         .output()
         .context("a child process cannot be started")?;
-    let report = serde_json::from_slice(&output.stdout);
-    report.with_context(|| format!("the child of seed {seed} left no report: {}", remains(&output)))
+    serde_json::from_slice(&output.stdout).with_context(|| remains(&output))
+}
+
+/// Shrinks what goes wrong in a run that fails, and writes it down.
+fn shrink(arguments: &ShrinkArguments) -> anyhow::Result<u8> {
+    let seed = arguments.seed;
+    let whole = run_child(seed, &arguments.zone)?;
+    let Verdict::Violated(problem) = &whole.verdict else {
+        println!("{}\nThere is nothing to shrink.", whole.summary());
+        return Ok(exit::PASSED);
+    };
+    let path = arguments.out.clone().unwrap_or_else(|| format!("seed-{seed}.toml").into());
+    let options = arguments.zone.options(Seed(seed));
+    let scenario = |faults: &[String]| Scenario {
+        expect: problem.guarantee.clone(),
+        ..Scenario::of_run(problem.sentence.clone(), seed, &options, faults.to_vec())
+    };
+    println!("seed {seed} violates {problem}");
+    let mut runs = 0;
+    let faults: Vec<String> = whole.faults.iter().map(|fault| fault.trim().to_owned()).collect();
+    let smallest = sim_tests::shrink::shrink(&faults, |fewer| {
+        scenario(fewer).write(&path)?;
+        let report = child(&["--scenario".to_owned(), path.display().to_string()])?;
+        let fails = scenario(fewer).is_met_by(&report);
+        runs += 1;
+        println!(
+            "  run {runs}: {} faults: {}",
+            fewer.len(),
+            if fails { "fails" } else { "passes" }
+        );
+        Ok::<_, anyhow::Error>(fails)
+    })?;
+    scenario(&smallest).write(&path)?;
+    println!("{} of {} faults are left after {runs} runs:", smallest.len(), faults.len());
+    for fault in &smallest {
+        println!("  {fault}");
+    }
+    println!("written to {}; to reproduce:", path.display());
+    println!("  cargo run -p sim-tests --bin sim -- run --trace --scenario {}", path.display());
+    Ok(exit::VIOLATED)
 }
 
 fn remains(output: &Output) -> String {
@@ -295,7 +395,8 @@ fn sweep(arguments: &SweepArguments) -> u8 {
                     if report.verdict == Verdict::Passed {
                         println!("{}", report.summary());
                     } else {
-                        show(&report, &arguments.zone, Format::Human);
+                        let again = reproduction(seed, &arguments.zone);
+                        show(&report, &again, Format::Human);
                     }
                 }
             });
@@ -319,6 +420,7 @@ fn no_report(seed: u64, why: &str) -> Report {
         verdict: Verdict::Violated(Problem::new(HARNESS, why)),
         trace_hash: String::new(),
         trace_lines: 0,
+        zone: String::new(),
         simulated_ms: 0,
         operations: 0,
         unknown: 0,
@@ -338,6 +440,13 @@ fn main() -> ExitCode {
             }
         },
         Verb::Sweep(arguments) => sweep(&arguments),
+        Verb::Shrink(arguments) => match shrink(&arguments) {
+            Ok(code) => code,
+            Err(error) => {
+                eprintln!("sim: {error:#}");
+                exit::HARNESS_FAILED
+            }
+        },
     };
     ExitCode::from(code)
 }

@@ -58,6 +58,18 @@ struct Faults {
     free_bytes: u64,
 }
 
+impl Default for Faults {
+    fn default() -> Self {
+        Self {
+            sync_delay_min: SYNC_DELAY_MIN,
+            sync_delay_max: SYNC_DELAY_MAX,
+            fail_syncs: false,
+            full: false,
+            free_bytes: FREE_BYTES,
+        }
+    }
+}
+
 impl Default for SimulatedDisk {
     fn default() -> Self {
         Self::new()
@@ -71,13 +83,7 @@ impl SimulatedDisk {
     }
 
     fn holding(durable: Image) -> Self {
-        let faults = Faults {
-            sync_delay_min: SYNC_DELAY_MIN,
-            sync_delay_max: SYNC_DELAY_MAX,
-            fail_syncs: false,
-            full: false,
-            free_bytes: FREE_BYTES,
-        };
+        let faults = Faults::default();
         let state = State {
             generation: 0,
             durable,
@@ -147,6 +153,13 @@ impl SimulatedDisk {
     /// Whether syncs fail from now on. The store whose sync failed stays failed.
     pub fn fail_syncs(&self, fail: bool) {
         self.lock().faults.fail_syncs = fail;
+    }
+
+    /// Ends every fault: a sync takes as long as at first, none stalls or fails, and there is space. A
+    /// store that has failed stays failed.
+    pub fn mend(&self) {
+        self.lock().faults = Faults::default();
+        self.stall_syncs(false);
     }
 
     /// Whether the disk is full from now on. The store whose write failed stays failed.

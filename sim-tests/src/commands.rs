@@ -1,0 +1,258 @@
+//! A second operator, who gives commands while things go wrong: moves, hand-overs, drains and their ends,
+//! at times and on nodes that follow from the seed.
+//!
+//! A command that got no answer is given again under the same idempotency key, as people's tools do. In
+//! the end every node is uncordoned, so that the zone can come to rest with all of them.
+
+use std::{ops::Range, time::Duration};
+
+use proto::v1::{
+    DrainNodeRequest, MoveReplicaRequest, NodeReference, RebalanceLeadersRequest,
+    TransferLeaderRequest, UncordonNodeRequest, admin_service_client::AdminServiceClient,
+};
+use rand::{RngExt, rngs::StdRng};
+use runtime::{
+    grpc::{ChannelOptions, Channels, MESSAGE_BYTES_MAX},
+    seams::Environment,
+};
+use tonic::{Code, Status, transport::Channel};
+
+use crate::{
+    board::{Board, Phase},
+    checks::Problem,
+    seed::Seed,
+};
+
+/// The pause between two commands.
+const PAUSE_MS: Range<u64> = 100..2_500;
+
+/// How long to wait for the answer to a command.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often a command is given again that got no answer.
+const ATTEMPTS_MAX: u32 = 4;
+
+/// How long to wait before a command is given again.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Command {
+    TransferLeader { partition: u64, to: String },
+    MoveReplica { partition: u64, from: String, to: String },
+    Drain { node: String },
+    Uncordon { node: String },
+    Rebalance,
+}
+
+fn node(name: &str) -> Option<NodeReference> {
+    Some(NodeReference { id: 0, name: name.to_owned() })
+}
+
+/// Commands, and how often they are drawn, in percent.
+fn draw(generator: &mut StdRng, nodes: &[String], partitions: u32) -> Command {
+    let partition = u64::from(generator.random_range(1..=partitions));
+    let from = nodes[generator.random_range(0..nodes.len())].clone();
+    let to = nodes[generator.random_range(0..nodes.len())].clone();
+    match generator.random_range(0..100_u32) {
+        0..30 => Command::TransferLeader { partition, to },
+        30..60 => Command::MoveReplica { partition, from, to },
+        60..75 => Command::Drain { node: from },
+        75..90 => Command::Uncordon { node: from },
+        _ => Command::Rebalance,
+    }
+}
+
+/// Who gives the commands.
+struct Commander {
+    environment: Environment,
+    channels: Channels,
+    members: Vec<String>,
+    board: Board,
+}
+
+/// Gives commands from the first phase with faults to its end; then ends all drains.
+///
+/// # Errors
+/// If no channels can be made.
+pub async fn work(
+    seed: Seed,
+    environment: Environment,
+    members: Vec<String>,
+    nodes: Vec<String>,
+    partitions: u32,
+    board: Board,
+) -> anyhow::Result<()> {
+    let channels = Channels::new(&environment, ChannelOptions::default())?;
+    let commander = Commander { environment, channels, members, board };
+    let mut generator = seed.derive("commands", 0).generator();
+    commander.board.reached(Phase::Faults).await;
+    commander.board.client_starts();
+    let mut number = 0_u64;
+    while commander.board.phase() == Phase::Faults {
+        let pause = generator.random_range(PAUSE_MS);
+        commander.environment.sleep(Duration::from_millis(pause)).await;
+        let command = draw(&mut generator, &nodes, partitions);
+        number += 1;
+        commander.give(&command, &format!("command-{number}")).await;
+    }
+    for name in nodes {
+        let command = Command::Uncordon { node: name };
+        number += 1;
+        while !commander.give(&command, &format!("command-{number}")).await {
+            commander.environment.sleep(RETRY_PAUSE).await;
+        }
+    }
+    commander.board.client_ends();
+    Ok(())
+}
+
+impl Commander {
+    /// Gives a command, and again while there is no answer. Whether it was accepted.
+    async fn give(&self, command: &Command, key: &str) -> bool {
+        for attempt in 0..ATTEMPTS_MAX {
+            if attempt > 0 {
+                self.environment.sleep(RETRY_PAUSE).await;
+            }
+            for member in &self.members {
+                match self.ask(member, command, key).await {
+                    Ok(()) => {
+                        tracing::info!(?command, "command accepted");
+                        return true;
+                    }
+                    // Not the leader, or no answer: another member, or later.
+                    Err(status) if is_elsewhere(&status) => {}
+                    Err(status) => {
+                        tracing::info!(?command, %status, "command refused");
+                        self.check_refusal(command, &status);
+                        return false;
+                    }
+                }
+            }
+        }
+        tracing::info!(?command, "nobody took the command");
+        false
+    }
+
+    /// A refusal has to say what was wrong, not that something went wrong.
+    fn check_refusal(&self, command: &Command, status: &Status) {
+        let is_proper = matches!(
+            status.code(),
+            Code::FailedPrecondition
+                | Code::ResourceExhausted
+                | Code::NotFound
+                | Code::AlreadyExists
+                | Code::InvalidArgument
+                | Code::Aborted
+        );
+        if !is_proper || status.message().is_empty() {
+            self.board.report(
+                Problem::new("G10", "a command was refused without a proper reason")
+                    .with_details(format!("{command:?}: {status}")),
+            );
+        }
+    }
+
+    async fn ask(&self, member: &str, command: &Command, key: &str) -> Result<(), Status> {
+        let mut admin: AdminServiceClient<Channel> =
+            AdminServiceClient::new(self.channels.get(member))
+                .max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let idempotency_key = key.to_owned();
+        let asking = async {
+            match command.clone() {
+                Command::TransferLeader { partition, to } => {
+                    let to = node(&to);
+                    let partition_id = partition;
+                    admin
+                        .transfer_leader(TransferLeaderRequest {
+                            partition_id,
+                            to,
+                            idempotency_key,
+                        })
+                        .await
+                        .map(drop)
+                }
+                Command::MoveReplica { partition, from, to } => {
+                    let (from, to) = (node(&from), node(&to));
+                    let partition_id = partition;
+                    admin
+                        .move_replica(MoveReplicaRequest {
+                            partition_id,
+                            from,
+                            to,
+                            idempotency_key,
+                        })
+                        .await
+                        .map(drop)
+                }
+                Command::Drain { node: name } => {
+                    let node = node(&name);
+                    let request =
+                        DrainNodeRequest { node, accept_data_loss_risk: false, idempotency_key };
+                    admin.drain_node(request).await.map(drop)
+                }
+                Command::Uncordon { node: name } => {
+                    let request = UncordonNodeRequest { node: node(&name), idempotency_key };
+                    admin.uncordon_node(request).await.map(drop)
+                }
+                Command::Rebalance => {
+                    let request = RebalanceLeadersRequest { dry_run: false, idempotency_key };
+                    admin.rebalance_leaders(request).await.map(drop)
+                }
+            }
+        };
+        match self.environment.timeout(CALL_TIMEOUT, asking).await {
+            Some(answer) => answer,
+            None => Err(Status::deadline_exceeded("no answer in time")),
+        }
+    }
+}
+
+/// Whether another member may know better, or the same one later.
+fn is_elsewhere(status: &Status) -> bool {
+    let not_leading = matches!(
+        runtime::grpc::detail::kind_of(status),
+        Some(proto::v1::error_detail::Kind::WrongLeader(_))
+    );
+    not_leading
+        || matches!(
+            status.code(),
+            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_command_is_drawn_for_every_node() {
+        let nodes: Vec<String> = (1..=4).map(|number| format!("node-{number}")).collect();
+        let mut generator = Seed(1).generator();
+        let mut seen = BTreeSet::new();
+        for _ in 0..2_000 {
+            match draw(&mut generator, &nodes, 3) {
+                Command::TransferLeader { partition, to } => {
+                    assert!((1..=3).contains(&partition));
+                    seen.insert(format!("transfer to {to}"));
+                }
+                Command::MoveReplica { partition, from, to } => {
+                    assert!((1..=3).contains(&partition));
+                    seen.insert(format!("move from {from}"));
+                    seen.insert(format!("move to {to}"));
+                }
+                Command::Drain { node } => {
+                    seen.insert(format!("drain {node}"));
+                }
+                Command::Uncordon { node } => {
+                    seen.insert(format!("uncordon {node}"));
+                }
+                Command::Rebalance => {
+                    seen.insert("rebalance".to_owned());
+                }
+            }
+        }
+        assert_eq!(seen.len(), 5 * nodes.len() + 1);
+    }
+}
