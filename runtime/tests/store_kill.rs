@@ -87,3 +87,39 @@ fn what_a_killed_process_synced_is_there() {
     }
     assert!(durable > 500);
 }
+
+/// The process that ends while other threads open and close stores. Does nothing when it is run as a test
+/// among others.
+#[test]
+fn the_leaver() {
+    let Some(path) = std::env::var_os(DIRECTORY) else { return };
+    let (opened, stores) = std::sync::mpsc::channel();
+    for thread in 0..4 {
+        let path = Path::new(&path).join(thread.to_string());
+        let opened = opened.clone();
+        std::thread::spawn(move || {
+            while let Ok(store) =
+                RocksStore::open(&path, &FAMILIES, RocksOptions::new("index-node"))
+            {
+                let _ = opened.send(());
+                drop(store);
+            }
+        });
+    }
+    for () in stores.iter().take(10) {}
+    std::process::exit(0);
+}
+
+#[test]
+fn a_process_may_end_while_threads_open_and_close_stores() {
+    for _ in 0..12 {
+        let directory = TempDir::new().expect("a temporary directory");
+        let leaver = Command::new(std::env::current_exe().expect("this test's path"))
+            .args(["--exact", "the_leaver", "--nocapture"])
+            .env(DIRECTORY, directory.path())
+            .output()
+            .expect("run");
+        let errors = String::from_utf8_lossy(&leaver.stderr);
+        assert!(leaver.status.success(), "{}: {errors}", leaver.status);
+    }
+}

@@ -13,6 +13,9 @@ use runtime::{
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
+/// A runtime that is torn down has ended after this time.
+const STOP_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// A node that can be started again on the same data directory and address.
 pub struct TestNode {
     directory: TempDir,
@@ -89,7 +92,7 @@ impl TestNode {
         if let Some(running) = self.running.take() {
             let Running { runtime, node, .. } = running;
             drop(node);
-            tokio::task::spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(5)))
+            tokio::task::spawn_blocking(move || runtime.shutdown_timeout(STOP_TIME_MAX))
                 .await
                 .unwrap();
         }
@@ -101,16 +104,15 @@ impl TestNode {
         let Running { runtime, node, shutdown } = running;
         shutdown.cancel();
         node.await.unwrap().unwrap();
-        tokio::task::spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(5)))
-            .await
-            .unwrap();
+        tokio::task::spawn_blocking(move || runtime.shutdown_timeout(STOP_TIME_MAX)).await.unwrap();
     }
 }
 
 impl Drop for TestNode {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
-            running.runtime.shutdown_background();
+            // Nothing of a test outlasts it.
+            tokio::task::block_in_place(|| running.runtime.shutdown_timeout(STOP_TIME_MAX));
         }
     }
 }

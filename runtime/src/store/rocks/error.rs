@@ -50,4 +50,6 @@ pub enum OpenError {
     Corrupt { path: PathBuf, message: String },
     #[error("cannot open the database in {path}: {message}")]
     Engine { path: PathBuf, message: String },
+    #[error("{path} is not opened: this process is ending")]
+    Ending { path: PathBuf },
 }

@@ -3,6 +3,7 @@
 //! - [`write`](Store::write) puts a batch into the memtables and into the write-ahead log's buffer in
 //!   memory; [`sync`](Store::sync) hands its callback to the flusher thread ([`flusher`]), which writes
 //!   the buffer out and syncs the file once for everybody who waits.
+//! - [`database`] is opened and closed only while the process does not end.
 //! - [`directory`] keeps strangers, a second process and a newer format out, and remembers how far the
 //!   log was synced.
 //! - [`view`] has the reads, of the store and of its snapshots.
@@ -28,6 +29,7 @@
 //! call; nothing is retried, since after a failed sync the kernel may have dropped the pages and a second
 //! sync would succeed without them.
 
+mod database;
 mod directory;
 mod error;
 mod flusher;
@@ -43,12 +45,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use rocksdb::{ColumnFamily, DB, WriteBatch};
+use rocksdb::{ColumnFamily, WriteBatch};
 
 pub use error::OpenError;
 pub use options::RocksOptions;
 
-use self::{directory::Directory, flusher::Flusher};
+use self::{database::Database, directory::Directory, flusher::Flusher};
 use super::{
     Batch, Change, Entries, Family, Reader, Scan, Store, StoreError, SyncDone, instruments,
 };
@@ -62,7 +64,7 @@ pub struct RocksStore {
 /// The database itself, shared by the store, its flusher and its snapshots; closed with the last of them.
 struct Engine {
     // Fields are dropped in this sequence: the directory stays locked until the database is closed.
-    database: DB,
+    database: Database,
     directory: Directory,
     /// Set by the first failure and never changed.
     failure: OnceLock<StoreError>,

@@ -6,7 +6,7 @@ use rocksdb::{
     ErrorKind, LogLevel, Options,
 };
 
-use super::{OpenError, directory::Directory};
+use super::{OpenError, database::Database, directory::Directory};
 use crate::store::Family;
 
 const MEBIBYTE: usize = 1 << 20;
@@ -45,7 +45,7 @@ impl RocksOptions {
         &self,
         directory: &Directory,
         families: &[Family],
-    ) -> Result<DB, OpenError> {
+    ) -> Result<Database, OpenError> {
         let database_options = self.database_options();
         let path = directory.engine_path();
         // All families that exist must be opened. One that this release does not name was made by a
@@ -55,8 +55,9 @@ impl RocksOptions {
         names.push(rocksdb::DEFAULT_COLUMN_FAMILY_NAME.to_owned());
         names.sort_unstable();
         names.dedup();
-        DB::open_cf_descriptors(&database_options, &path, self.descriptors(names))
-            .map_err(|error| open_error(directory, &error))
+        open(directory, || {
+            DB::open_cf_descriptors(&database_options, &path, self.descriptors(names))
+        })
     }
 
     /// The sequence number at which the log ends, found out without a change to any data: opening the
@@ -71,9 +72,10 @@ impl RocksOptions {
         options.create_if_missing(false);
         options.create_missing_column_families(false);
         let path = directory.engine_path();
-        DB::open_cf_descriptors_read_only(&options, &path, self.descriptors(names), false)
-            .map(|database| database.latest_sequence_number())
-            .map_err(|error| open_error(directory, &error))
+        open(directory, || {
+            DB::open_cf_descriptors_read_only(&options, &path, self.descriptors(names), false)
+        })
+        .map(|database| database.latest_sequence_number())
     }
 
     /// None if there is no database yet.
@@ -140,6 +142,14 @@ impl RocksOptions {
 
 fn as_u64(bytes: usize) -> u64 {
     u64::try_from(bytes).expect("a usize has at most 64 bits")
+}
+
+fn open(
+    directory: &Directory,
+    open: impl FnOnce() -> Result<DB, rocksdb::Error>,
+) -> Result<Database, OpenError> {
+    let ending = || OpenError::Ending { path: directory.path().to_owned() };
+    Database::open(open).ok_or_else(ending)?.map_err(|error| open_error(directory, &error))
 }
 
 fn open_error(directory: &Directory, error: &rocksdb::Error) -> OpenError {
