@@ -59,3 +59,12 @@ pub async fn open(environment: &Environment, store: &dyn Store) -> Result<Member
     tracing::info!(member_id, "this data directory is new: drew a member id");
     Ok(MemberId(member_id))
 }
+
+/// The member in a record of the store, if it is the one that says who the store belongs to.
+pub fn decode(key: &[u8], value: &[u8]) -> Result<Option<MemberId>, StoreError> {
+    if key != IDENTITY_KEY {
+        return Ok(None);
+    }
+    let identity: Identity = record::decode(MEMBER, FORMAT_VERSION, value)?;
+    Ok(Some(MemberId(identity.member_id)))
+}

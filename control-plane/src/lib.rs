@@ -18,6 +18,7 @@
 pub mod configuration;
 mod identity;
 mod init;
+pub mod inspection;
 mod leader;
 mod member;
 mod metrics;

@@ -15,7 +15,8 @@
 //!   [`board`]: how these and the harness talk.
 //! - [`faults`]: the schedule. [`scenario`]: one that is written down. [`shrink`]: makes one smaller that
 //!   fails. [`seed`]: how everything random follows from one number.
-//! - [`history`], [`linearizability`], [`checks`]: what was seen, and whether it may be.
+//! - [`history`], [`linearizability`], [`checks`]: what was seen, and whether it may be. [`witness`]:
+//!   watches the disks, and checks after each write to one.
 //! - [`trace`], [`report`]: what a person gets to see. [`sabotage`]: breaking things on purpose.
 //!
 //! # A run of one's own
@@ -69,6 +70,7 @@ pub mod scenario;
 pub mod seed;
 pub mod shrink;
 pub mod trace;
+pub mod witness;
 pub mod workload;
 pub mod world;
 pub mod zone;

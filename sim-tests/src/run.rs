@@ -172,6 +172,8 @@ impl Run<'_> {
                 format!("{} stopped by itself at {:?}: {how}", ending.process, ending.at),
             ));
         }
-        self.zone.board.first_problem().map_or(Ok(()), Err)
+        self.zone.witness.step_ended();
+        let problem = self.zone.witness.problem().or_else(|| self.zone.board.first_problem());
+        problem.map_or(Ok(()), Err)
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     operator::{Operator, verify},
     sabotage::Sabotage,
     seed::Seed,
+    witness::Witness,
     workload::{self, RecordingClient, WorkloadOptions},
     world::{Boot, World, program},
 };
@@ -96,6 +97,8 @@ pub struct Zone {
     pub cast: Cast,
     pub board: Board,
     pub recorder: Recorder,
+    /// Sees all disks.
+    pub witness: Witness,
 }
 
 fn member_name(number: u32) -> String {
@@ -122,15 +125,16 @@ pub fn has_host(options: &ZoneOptions, host: &str) -> bool {
 pub fn build(world: &mut World, seed: Seed, options: &ZoneOptions) -> Zone {
     let board = Board::default();
     let recorder = Recorder::new();
+    let witness = Witness::default();
     let members: Vec<String> = (1..=options.members).map(member_name).collect();
     let index_nodes: Vec<String> = (1..=options.index_nodes).map(index_node_name).collect();
     let endpoints: Vec<String> =
         members.iter().map(|member| format!("{member}:{MEMBER_PORT}")).collect();
     for member in &members {
-        add_member(world, member, options.sabotage);
+        add_member(world, member, options.sabotage, &witness);
     }
     for (number, index_node) in index_nodes.iter().enumerate() {
-        add_index_node(world, index_node, number, &endpoints, options.sabotage);
+        add_index_node(world, index_node, number, &endpoints, options.sabotage, &witness);
     }
     add_operator(world, &endpoints, options, &board);
     add_commander(world, seed, &endpoints, &index_nodes, options, &board);
@@ -139,27 +143,32 @@ pub fn build(world: &mut World, seed: Seed, options: &ZoneOptions) -> Zone {
         drivers.push(add_client(world, seed, number, &endpoints, options, &recorder, &board));
     }
     add_verifier(world, &endpoints, options, &recorder, &board);
-    Zone { cast: Cast { members, index_nodes, drivers }, board, recorder }
+    Zone { cast: Cast { members, index_nodes, drivers }, board, recorder, witness }
 }
 
 const OPERATOR: &str = "operator";
 const COMMANDER: &str = "second-operator";
 const VERIFIER: &str = "verifier";
 
-fn add_member(world: &mut World, name: &str, sabotage: Option<Sabotage>) {
-    let run = move |boot: Boot| async move {
-        let configuration = control_plane::configuration::Configuration {
-            data_directory: PathBuf::from("simulated"),
-            listen_address: format!("{}:{MEMBER_PORT}", boot.name),
-            ..Default::default()
-        };
-        let store = boot.disk.open(&control_plane::families(), &boot.environment);
-        let store = match sabotage {
-            Some(sabotage) => sabotage.store(store),
-            None => store,
-        };
-        let shutdown = CancellationToken::new();
-        Ok(control_plane::run(boot.environment, store, configuration, shutdown).await?)
+fn add_member(world: &mut World, name: &str, sabotage: Option<Sabotage>, witness: &Witness) {
+    let witness = witness.clone();
+    let run = move |boot: Boot| {
+        let witness = witness.clone();
+        async move {
+            let configuration = control_plane::configuration::Configuration {
+                data_directory: PathBuf::from("simulated"),
+                listen_address: format!("{}:{MEMBER_PORT}", boot.name),
+                ..Default::default()
+            };
+            let store = boot.disk.open(&control_plane::families(), &boot.environment);
+            let store = witness.watch_member(&boot.name, store);
+            let store = match sabotage {
+                Some(sabotage) => sabotage.store(store),
+                None => store,
+            };
+            let shutdown = CancellationToken::new();
+            Ok(control_plane::run(boot.environment, store, configuration, shutdown).await?)
+        }
     };
     world.add_process(name, SimulatedDisk::new(), program(run));
 }
@@ -170,10 +179,12 @@ fn add_index_node(
     number: usize,
     endpoints: &[String],
     sabotage: Option<Sabotage>,
+    witness: &Witness,
 ) {
     let endpoints = endpoints.to_vec();
+    let witness = witness.clone();
     let run = move |boot: Boot| {
-        let endpoints = endpoints.clone();
+        let (endpoints, witness) = (endpoints.clone(), witness.clone());
         async move {
             let usual = index_node::configuration::RaftSettings::default();
             let configuration = index_node::configuration::Configuration {
@@ -193,6 +204,7 @@ fn add_index_node(
                 ..Default::default()
             };
             let store = boot.disk.open(&index_node::families(), &boot.environment);
+            let store = witness.watch_index_node(&boot.name, store);
             let store = match sabotage {
                 Some(sabotage) => sabotage.store(store),
                 None => store,

@@ -82,6 +82,14 @@ impl AppliedRecord {
         }
     }
 
+    /// The record under a key of [`MEMBER`]; none if the key is another one's.
+    pub fn decode(key: &[u8], value: &[u8]) -> Result<Option<Self>, StoreError> {
+        if key != APPLIED_KEY {
+            return Ok(None);
+        }
+        record::decode(MEMBER, FORMAT_VERSION, value).map(Some)
+    }
+
     pub fn write(&self, batch: &mut Batch) {
         batch.put(MEMBER, APPLIED_KEY, record::encode(FORMAT_VERSION, self));
     }

@@ -3,12 +3,14 @@
 //! - [`LogStore`]: log, vote and commit position of one group. Many groups share one store, and so one
 //!   write-ahead log and one sync for all that wrote in that moment.
 //! - [`bootstrap`] and [`delete_group`]: a group's beginning and end, as parts of a larger batch.
+//! - [`inspect`]: a read-only view of what groups persist.
 //! - [`RaftRuntime`]: tokio, with randomness that can be seeded.
 //!
 //! Not here: state machines, networks, and who is a member of what.
 
 mod cache;
 mod group;
+pub mod inspect;
 mod keys;
 mod log;
 mod runtime;

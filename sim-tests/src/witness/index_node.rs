@@ -1,0 +1,449 @@
+//! What the disks of index nodes must say, each for itself and all together.
+//!
+//! - The groups' invariants, by [`Group`].
+//! - G5: the fences that a node remembers only rise. A replica id belongs to one disk, and after its
+//!   tombstone to none.
+//! - G3: replicas that have applied the same have the same state; a write has one effect; data changes
+//!   only together with the state that says so, in the replica's own lineage, within its range.
+//! - G4: one configuration has distinct nodes; ranges do not overlap.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use index_node::engine::{
+    command::{Operation, WriteId},
+    keys,
+    records::{self, GroupState, ReplicaRecord, StoredValue},
+    transport::Fence,
+    types::{KeyRange, TypeConfig},
+};
+use openraft::EntryPayload;
+use runtime::{
+    raft::{
+        FAMILY,
+        inspect::{self, Position},
+    },
+    store::{Change, StoreError},
+};
+
+use super::{
+    Effect, damaged,
+    group::{Group, Reached, Replica},
+    log::{self, LogEffect},
+};
+use crate::checks::Problem;
+
+/// All index nodes of a zone.
+#[derive(Default)]
+pub(super) struct IndexNodes {
+    disks: BTreeMap<String, Disk>,
+    /// By partition.
+    groups: BTreeMap<u64, Group>,
+    /// By replica: its partition, and the disk that it is on or was on.
+    replicas: BTreeMap<u64, (u64, Home)>,
+    /// By partition and epoch: its range.
+    ranges: BTreeMap<(u64, u64), KeyRange>,
+    /// By partition and position: the state of who has applied that much.
+    states: BTreeMap<(u64, Position), GroupState>,
+    /// By partition and index: the write that the entry asks for.
+    writes: BTreeMap<(u64, u64, Position), WriteId>,
+    /// By partition and write: the version that it made.
+    effects: BTreeMap<(u64, WriteId), u64>,
+}
+
+/// One disk: the host's name, and how often the host was wiped before.
+type Home = (String, u64);
+
+/// What one node has on its disk.
+#[derive(Default)]
+struct Disk {
+    wipes: u64,
+    replicas: BTreeSet<u64>,
+    tombstones: BTreeSet<u64>,
+    states: BTreeMap<u64, GroupState>,
+    fence: Fence,
+    orders: BTreeMap<Vec<u8>, Fence>,
+}
+
+impl IndexNodes {
+    /// What the process finds on its disk when it starts.
+    pub(super) fn boots(&mut self, host: &str, content: &[Change]) -> Result<(), Problem> {
+        let before = self.disks.remove(host).unwrap_or_default();
+        let wiped = content.is_empty() && !before.replicas.is_empty();
+        let mut disk = Disk { wipes: before.wipes + u64::from(wiped), ..Disk::default() };
+        let mut logs: BTreeMap<u64, Group> = BTreeMap::new();
+        for change in content {
+            let Change::Put { family, key, value } = change else { continue };
+            if *family == FAMILY {
+                let (replica, record) =
+                    inspect::decode::<TypeConfig>(key, value).map_err(damaged)?;
+                let group = logs.entry(replica).or_insert_with(|| Group::new(String::new()));
+                log::put(group, replica, record, &mut LogEffect::default())?;
+            } else {
+                disk.put(change).map_err(damaged)?;
+            }
+        }
+        for replica in before.replicas.difference(&disk.replicas) {
+            if let Some((partition, _)) = self.replicas.get(replica) {
+                self.groups.entry(*partition).or_insert_with(|| group(*partition)).forget(*replica);
+            }
+        }
+        for replica in &disk.replicas {
+            let Some((partition, _)) = self.replicas.get(replica) else { continue };
+            let mut found = logs
+                .get_mut(replica)
+                .map_or_else(Replica::default, |log| std::mem::take(log.replica(*replica)));
+            found.applied = disk.states.get(replica).and_then(|state| applied(state));
+            self.groups
+                .entry(*partition)
+                .or_insert_with(|| group(*partition))
+                .boots(*replica, found)?;
+        }
+        self.disks.insert(host.to_owned(), disk);
+        Ok(())
+    }
+
+    pub(super) fn written(&mut self, host: &str, changes: &[Change]) -> Result<Effect, Problem> {
+        let mut disk = self.disks.remove(host).unwrap_or_default();
+        let effect = self.written_to(&mut disk, host, changes);
+        self.disks.insert(host.to_owned(), disk);
+        effect
+    }
+
+    pub(super) fn synced(&mut self, reached: Reached) {
+        if let Some(group) = self.groups.get_mut(&reached.group) {
+            group.synced(reached.replica, reached.position);
+        }
+    }
+
+    fn written_to(
+        &mut self,
+        disk: &mut Disk,
+        host: &str,
+        changes: &[Change],
+    ) -> Result<Effect, Problem> {
+        self.records_change(disk, host, changes)?;
+        let mut effects: BTreeMap<u64, (Option<Position>, LogEffect)> = BTreeMap::new();
+        let mut states = Vec::new();
+        for change in changes {
+            let (family, key) = target(change);
+            if family == keys::STATE
+                && let Change::Put { value, .. } = change
+                && let Some(replica) = inspect::group_of(key)
+                && disk.replicas.contains(&replica)
+            {
+                let state: GroupState = records::decode(keys::STATE, value).map_err(damaged)?;
+                states.push((replica, state));
+            }
+            let Some(replica) = inspect::group_of(key)
+                .filter(|replica| family == FAMILY && disk.replicas.contains(replica))
+            else {
+                continue;
+            };
+            let Some(group) = self.group_of(replica) else { continue };
+            let before = group.replica(replica).last();
+            let (_, effect) = effects.entry(replica).or_insert((before, LogEffect::default()));
+            match change {
+                Change::Put { value, .. } => {
+                    let (_, record) = inspect::decode::<TypeConfig>(key, value).map_err(damaged)?;
+                    if let inspect::GroupRecord::Entry { position, .. } = record {
+                        self.note_write(replica, position, key, value).map_err(damaged)?;
+                    }
+                    let group = self.group_of(replica).expect("it was there just now");
+                    log::put(group, replica, record, effect)?;
+                }
+                Change::Delete { .. } => {
+                    if let Some(index) = inspect::entry_index(key) {
+                        log::delete(group, replica, index..index + 1, effect);
+                    }
+                }
+                Change::DeleteRange { start, end, .. } => {
+                    log::delete(group, replica, log::indexes(start, end), effect);
+                }
+            }
+        }
+        for (replica, state) in &states {
+            if let Some(group) = self.group_of(*replica) {
+                let before = group.replica(*replica).last();
+                effects.entry(*replica).or_insert((before, LogEffect::default()));
+            }
+            self.state_changes(disk, *replica, state)?;
+        }
+        self.data_changes(disk, changes, &states)?;
+        disk.states.extend(states);
+
+        let mut outcome = Effect::default();
+        for (replica, (before, effect)) in effects {
+            let Some((partition, _)) = self.replicas.get(&replica).cloned() else { continue };
+            let Some(group) = self.group_of(replica) else { continue };
+            log::finish(group, replica, &effect)?;
+            outcome.must_be_synced |= effect.must_be_synced;
+            let after = group.replica(replica).last().filter(|after| Some(*after) != before);
+            outcome.reached.extend(after.map(|position| Reached {
+                group: partition,
+                replica,
+                position,
+            }));
+        }
+        Ok(outcome)
+    }
+
+    fn group_of(&mut self, replica: u64) -> Option<&mut Group> {
+        let (partition, _) = self.replicas.get(&replica)?;
+        Some(self.groups.entry(*partition).or_insert_with(|| group(*partition)))
+    }
+
+    /// Family `meta`: replicas, tombstones, fences.
+    fn records_change(
+        &mut self,
+        disk: &mut Disk,
+        host: &str,
+        changes: &[Change],
+    ) -> Result<(), Problem> {
+        let home = (host.to_owned(), disk.wipes);
+        for change in changes {
+            let (family, key) = target(change);
+            if family != keys::META {
+                continue;
+            }
+            let removed = matches!(change, Change::Delete { .. } | Change::DeleteRange { .. });
+            if removed && key.starts_with(keys::TOMBSTONE_PREFIX) {
+                let sentence = format!("{host} forgot that it deleted a replica");
+                return Err(Problem::new("G5", sentence));
+            }
+            if let Some(replica) = id_behind(keys::REPLICA_PREFIX, key) {
+                if removed {
+                    disk.replicas.remove(&replica);
+                    disk.states.remove(&replica);
+                    if let Some(group) = self.group_of(replica) {
+                        group.forget(replica);
+                    }
+                    continue;
+                }
+                if disk.tombstones.contains(&replica) {
+                    let sentence = format!("{host} makes replica {replica}, which it had deleted");
+                    return Err(Problem::new("G5", sentence));
+                }
+                let Change::Put { value, .. } = change else { continue };
+                let record: ReplicaRecord = records::decode(keys::META, value).map_err(damaged)?;
+                let known = self
+                    .replicas
+                    .entry(replica)
+                    .or_insert_with(|| (record.partition.0, home.clone()));
+                if *known != (record.partition.0, home.clone()) {
+                    let sentence = format!(
+                        "replica {replica} of partition {} is made on {host}, but that id was of \
+                         partition {} on {} (disk {})",
+                        record.partition, known.0, known.1.0, known.1.1
+                    );
+                    return Err(Problem::new("G2", sentence));
+                }
+            }
+            let (fence, orders) = (disk.fence, disk.orders.get(&key.to_vec()).copied());
+            disk.put(change).map_err(damaged)?;
+            let order = disk.orders.get(&key.to_vec()).copied();
+            let revision = |fence: Fence| (fence.zone_generation, fence.revision);
+            if disk.fence < fence || order.map(revision) < orders.map(revision) {
+                let sentence =
+                    format!("{host} accepted an order older than one that it had accepted");
+                let details = format!("{fence:?} → {:?}; {orders:?} → {order:?}", disk.fence);
+                return Err(Problem::new("G5", sentence).with_details(details));
+            }
+        }
+        Ok(())
+    }
+
+    /// Remembers which write an entry asks for.
+    fn note_write(
+        &mut self,
+        replica: u64,
+        position: Position,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<(), StoreError> {
+        let Some((partition, _)) = self.replicas.get(&replica) else { return Ok(()) };
+        let entry = inspect::entry::<TypeConfig>(key, value)?;
+        if let EntryPayload::Normal(command) = entry.payload
+            && let Operation::Write(write) = command.operation
+        {
+            self.writes.insert((*partition, position.index, position), write.write_id);
+        }
+        Ok(())
+    }
+
+    /// A replica has applied something, or a snapshot.
+    fn state_changes(
+        &mut self,
+        disk: &Disk,
+        replica: u64,
+        state: &GroupState,
+    ) -> Result<(), Problem> {
+        let Some((partition, _)) = self.replicas.get(&replica).cloned() else { return Ok(()) };
+        let of = |sentence: String| format!("partition {partition}, replica {replica}: {sentence}");
+        let group = self.groups.entry(partition).or_insert_with(|| group(partition));
+        let membership = state.membership.membership();
+        if let Some(log_id) = state.membership.log_id() {
+            let position = Position::of::<TypeConfig>(log_id);
+            group.knows_voters(position, membership.get_joint_config().clone());
+        }
+        for voters in membership.get_joint_config() {
+            let nodes: BTreeSet<_> = voters
+                .iter()
+                .filter_map(|voter| membership.get_node(voter))
+                .map(|node| node.node_id)
+                .collect();
+            if nodes.len() != voters.len() {
+                let sentence = format!("its voters {voters:?} share nodes: {nodes:?}");
+                return Err(Problem::new("G4", of(sentence)));
+            }
+        }
+        if let Some(before) = disk.states.get(&replica)
+            && before.time_ms > state.time_ms
+        {
+            let sentence =
+                format!("its time went back, {} to {} ms", before.time_ms, state.time_ms);
+            return Err(Problem::new("G3", of(sentence)));
+        }
+        let shares =
+            |(other, it): (&u64, &GroupState)| *other != replica && it.lineage == state.lineage;
+        if disk.states.iter().any(shares) {
+            let sentence = format!("it shares lineage {} with another replica", state.lineage);
+            return Err(Problem::new("G3", of(sentence)));
+        }
+        if let Some(applied) = applied(state) {
+            group.applies(replica, applied)?;
+            let shared = GroupState { lineage: Default::default(), ..state.clone() };
+            let known = self.states.entry((partition, applied)).or_insert_with(|| shared.clone());
+            if *known != shared {
+                let sentence = format!("its state after {applied} is not that of another replica");
+                let details = format!("{shared:#?}\nand\n{known:#?}");
+                return Err(Problem::new("G3", of(sentence)).with_details(details));
+            }
+        }
+        let Some(range) = &state.range else { return Ok(()) };
+        self.range_is(partition, state.range_epoch, range)
+    }
+
+    fn range_is(&mut self, partition: u64, epoch: u64, range: &KeyRange) -> Result<(), Problem> {
+        let known = self.ranges.entry((partition, epoch)).or_insert_with(|| range.clone());
+        if known != range {
+            let sentence = format!("partition {partition} has two ranges in epoch {epoch}");
+            let details = format!("{known:?} and {range:?}");
+            return Err(Problem::new("G4", sentence).with_details(details));
+        }
+        let newest: BTreeMap<u64, &KeyRange> =
+            self.ranges.iter().map(|((partition, _), range)| (*partition, range)).collect();
+        for (other, theirs) in newest {
+            let overlaps = (theirs.end.is_empty() || range.start < theirs.end)
+                && (range.end.is_empty() || theirs.start < range.end);
+            if other != partition && overlaps {
+                let sentence = format!("partitions {partition} and {other} overlap");
+                let details = format!("{range:?} and {theirs:?}");
+                return Err(Problem::new("G4", sentence).with_details(details));
+            }
+        }
+        Ok(())
+    }
+
+    /// Families `data` and `outcomes`.
+    fn data_changes(
+        &mut self,
+        disk: &Disk,
+        changes: &[Change],
+        states: &[(u64, GroupState)],
+    ) -> Result<(), Problem> {
+        for change in changes {
+            let (family, key) = target(change);
+            if ![keys::DATA, keys::OUTCOMES].contains(&family) {
+                continue;
+            }
+            let Some(lineage) = keys::lineage_of(key) else { continue };
+            let live = disk.states.iter().find(|(_, state)| state.lineage == lineage);
+            let Some((replica, _)) = live else { continue };
+            let Some((_, state)) = states.iter().find(|(changed, _)| changed == replica) else {
+                let sentence =
+                    format!("replica {replica}: its {} changed, but not its state", family.0);
+                return Err(Problem::new("G3", sentence));
+            };
+            if state.lineage != lineage {
+                continue;
+            }
+            let Change::Put { value, .. } = change else { continue };
+            if family != keys::DATA {
+                continue;
+            }
+            let key = keys::without_lineage(key);
+            if !state.range.as_ref().is_some_and(|range| range.contains(&key)) {
+                let sentence =
+                    format!("replica {replica}: key {key:?} was written out of its range");
+                return Err(Problem::new("G3", sentence));
+            }
+            let stored: StoredValue = records::decode(keys::DATA, value).map_err(damaged)?;
+            self.takes_effect(*replica, stored.version)?;
+        }
+        Ok(())
+    }
+
+    /// At most once: the write in the entry that made this version made no other one.
+    fn takes_effect(&mut self, replica: u64, version: u64) -> Result<(), Problem> {
+        let Some((partition, _)) = self.replicas.get(&replica).cloned() else { return Ok(()) };
+        let Some(group) = self.groups.get_mut(&partition) else { return Ok(()) };
+        let Some(position) = group.replica(replica).log.get(&version).copied() else {
+            return Ok(());
+        };
+        let Some(write) = self.writes.get(&(partition, version, position)) else { return Ok(()) };
+        let first = *self.effects.entry((partition, *write)).or_insert(version);
+        if first != version {
+            let sentence = format!(
+                "partition {partition}: one write took effect twice, as versions {first} and {version}"
+            );
+            return Err(Problem::new("G3", sentence));
+        }
+        Ok(())
+    }
+}
+
+impl Disk {
+    /// Takes over a record that was written or found.
+    fn put(&mut self, change: &Change) -> Result<(), StoreError> {
+        let Change::Put { family, key, value } = change else { return Ok(()) };
+        if *family == keys::STATE {
+            if let Some(replica) = inspect::group_of(key) {
+                self.states.insert(replica, records::decode(*family, value)?);
+            }
+        } else if *family == keys::META {
+            if let Some(replica) = id_behind(keys::REPLICA_PREFIX, key) {
+                self.replicas.insert(replica);
+            } else if let Some(replica) = id_behind(keys::TOMBSTONE_PREFIX, key) {
+                self.tombstones.insert(replica);
+            } else if key == keys::FENCE {
+                self.fence = records::decode(*family, value)?;
+            } else if key.starts_with(ORDER_PREFIX) {
+                self.orders.insert(key.to_vec(), records::decode(*family, value)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// See [`keys::order`].
+const ORDER_PREFIX: &[u8] = b"order/";
+
+fn group(partition: u64) -> Group {
+    Group::new(format!("partition {partition}"))
+}
+
+fn applied(state: &GroupState) -> Option<Position> {
+    state.applied.as_ref().map(Position::of::<TypeConfig>)
+}
+
+fn id_behind(prefix: &[u8], key: &[u8]) -> Option<u64> {
+    let id = key.strip_prefix(prefix)?;
+    Some(u64::from_be_bytes(id.try_into().ok()?))
+}
+
+fn target(change: &Change) -> (runtime::store::Family, &bytes::Bytes) {
+    match change {
+        Change::Put { family, key, .. } | Change::Delete { family, key } => (*family, key),
+        Change::DeleteRange { family, start, .. } => (*family, start),
+    }
+}
