@@ -14,7 +14,7 @@ use index_node::engine::{
     keys,
     records::{self, GroupState, ReplicaRecord, StoredValue},
     transport::Fence,
-    types::{KeyRange, TypeConfig},
+    types::{KeyRange, Lineage, TypeConfig},
 };
 use openraft::EntryPayload;
 use runtime::{
@@ -311,7 +311,12 @@ impl IndexNodes {
         }
         if let Some(applied) = applied(state) {
             group.applies(replica, applied)?;
-            let shared = GroupState { lineage: Default::default(), ..state.clone() };
+            // Where the keys are is a replica's own affair, and so is when it cleans up.
+            let shared = GroupState {
+                lineage: Lineage::default(),
+                outcomes_cleared_to_ms: 0,
+                ..state.clone()
+            };
             let known = self.states.entry((partition, applied)).or_insert_with(|| shared.clone());
             if *known != shared {
                 let sentence = format!("its state after {applied} is not that of another replica");
