@@ -1,9 +1,10 @@
 //! A read-only view of what a member persists, for those who watch its store from outside.
 
+use model::ZoneState;
 use openraft::alias::LogIdOf;
 use runtime::{
     raft::inspect::{self, GroupRecord, Position},
-    store::{Family, StoreError},
+    store::{Family, Reader, StoreError},
 };
 
 use crate::{
@@ -11,6 +12,7 @@ use crate::{
     raft::{
         TypeConfig,
         records::{AppliedRecord, MEMBER},
+        state_machine,
     },
 };
 
@@ -47,4 +49,13 @@ pub fn decode(
     let applied = AppliedRecord::decode(key, value)?;
     let position = |log_id: &LogIdOf<TypeConfig>| Position::of::<TypeConfig>(log_id);
     Ok(applied.map(|applied| MemberRecord::Applied(applied.log_id.as_ref().map(position))))
+}
+
+/// The zone's state as far as the member has applied it; empty before there is a zone.
+///
+/// # Errors
+/// If records cannot be read, or do not fit together.
+pub fn zone_state(store: &dyn Reader) -> Result<ZoneState, String> {
+    let applied = AppliedRecord::read(store).map_err(|error| error.to_string())?;
+    state_machine::load(store, applied.generation()).map_err(|error| format!("{error:?}"))
 }

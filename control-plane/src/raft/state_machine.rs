@@ -71,7 +71,7 @@ impl GenerationCounter {
 }
 
 /// Reads the state of one generation, record by record.
-fn load(reader: &dyn Reader, generation: Generation) -> Result<ZoneState, LoadError> {
+pub(crate) fn load(reader: &dyn Reader, generation: Generation) -> Result<ZoneState, LoadError> {
     let prefix = generation.key(&[]).len();
     let mut failure = None;
     let records = reader.scan(ZONE, generation.scan()).map_while(|entry| {

@@ -8,7 +8,6 @@ use openraft::{
     alias::{EntryOf, LogIdOf, VoteOf},
     entry::RaftEntry,
     impls::leader_id_adv::LeaderId,
-    vote::RaftVote,
 };
 
 use super::{

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use control_plane::inspection::{self, MemberRecord};
 use runtime::{
     raft::{FAMILY, inspect::Position},
-    store::Change,
+    store::{Change, Reader},
 };
 
 use super::{
     Effect, damaged,
     group::{Group, Reached},
     log::{self, LogEffect},
+    zone_state::ZoneStates,
 };
 use crate::checks::Problem;
 
@@ -20,11 +21,19 @@ pub(super) struct Members {
     group: Group,
     /// By host: who it is. A wiped disk is another member.
     ids: BTreeMap<String, u64>,
+    /// The zone's states, each as the first member that applies it has it.
+    states: ZoneStates,
+    newest_applied: Option<Position>,
 }
 
 impl Default for Members {
     fn default() -> Self {
-        Self { group: Group::new("the members' group".into()), ids: BTreeMap::new() }
+        Self {
+            group: Group::new("the members' group".into()),
+            ids: BTreeMap::new(),
+            states: ZoneStates::default(),
+            newest_applied: None,
+        }
     }
 }
 
@@ -56,7 +65,12 @@ impl Members {
         self.group.boots(id, std::mem::take(found.replica(id)))
     }
 
-    pub(super) fn written(&mut self, host: &str, changes: &[Change]) -> Result<Effect, Problem> {
+    pub(super) fn written(
+        &mut self,
+        host: &str,
+        changes: &[Change],
+        store: &dyn Reader,
+    ) -> Result<Effect, Problem> {
         let mut applied = None;
         let mut logged = Vec::new();
         for record in records(changes)? {
@@ -89,6 +103,12 @@ impl Members {
         }
         if let Some(position) = applied {
             self.group.applies(id, position)?;
+            if Some(position) > self.newest_applied {
+                self.newest_applied = Some(position);
+                let state = inspection::zone_state(store)
+                    .map_err(|error| Problem::new("G8", format!("{host}'s state: {error}")))?;
+                self.states.advances(state)?;
+            }
         }
         log::finish(&mut self.group, id, &effect)?;
         let after = self.group.replica(id).last();

@@ -3,8 +3,9 @@
 //! The stores that processes get are wrapped ([`Witness::watch_index_node`], [`Witness::watch_member`]).
 //! What is written passes through here, is decoded by the views that production code offers of its
 //! records, and is compared with what all other disks hold: [`group`] has Raft's invariants, for each
-//! partition's group and for the members'; [`index_node`] what an index node's records must say. Nothing
-//! is changed on the way, and no process knows.
+//! partition's group and for the members'; [`index_node`] what an index node's records must say;
+//! [`zone_state`] each state of the zone that was committed. Nothing is changed on the way, and no process
+//! knows.
 //!
 //! What is found first stays; the run asks for it after each step.
 
@@ -15,6 +16,7 @@ mod member;
 mod store;
 #[cfg(test)]
 mod tests;
+mod zone_state;
 
 use std::{
     collections::BTreeMap,
@@ -123,12 +125,12 @@ impl Witness {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn written(&self, name: &str, boot: u64, batch: u64, changes: &[Change]) {
+    fn written(&self, name: &str, boot: u64, batch: u64, changes: &[Change], store: &dyn Reader) {
         let mut state = self.lock();
         let State { hosts, members, index_nodes, .. } = &mut *state;
         let Some(host) = hosts.get_mut(name).filter(|host| host.boot == boot) else { return };
         let written = match host.kind {
-            Kind::Member => members.written(name, changes),
+            Kind::Member => members.written(name, changes, store),
             Kind::IndexNode => index_nodes.written(name, changes),
         };
         let noted = written.map(|effect| {

@@ -40,7 +40,7 @@ impl Store for WitnessedStore {
         let changes = batch.changes().to_vec();
         self.store.write(batch)?;
         let number = self.batches.fetch_add(1, Ordering::Relaxed) + 1;
-        self.witness.written(&self.host, self.boot, number, &changes);
+        self.witness.written(&self.host, self.boot, number, &changes, self);
         Ok(())
     }
 
