@@ -105,8 +105,9 @@ impl Members {
             self.group.applies(id, position)?;
             if Some(position) > self.newest_applied {
                 self.newest_applied = Some(position);
-                let state = inspection::zone_state(store)
-                    .map_err(|error| Problem::new("G8", format!("{host}'s state: {error}")))?;
+                let state = inspection::zone_state(store).map_err(|error| {
+                    Problem::new("G4", format!("{host}'s state makes no sense: {error}"))
+                })?;
                 self.states.advances(state)?;
             }
         }
