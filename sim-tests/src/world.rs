@@ -226,7 +226,8 @@ impl World {
             boots.set(number + 1);
             let seed = seed.derive("boot", number);
             let rate = options.rate(seed);
-            let (name, disk, links, gate) = (name.clone(), disk.clone(), links.clone(), gate.clone());
+            let (name, disk, links, gate) =
+                (name.clone(), disk.clone(), links.clone(), gate.clone());
             let (program, endings) = (Rc::clone(&program), Rc::clone(&endings));
             RaftRuntime::scope(seed.derive("raft", 0).0, async move {
                 gate.start_clock(turmoil::sim_elapsed().unwrap_or_default(), rate);

@@ -390,7 +390,8 @@ fn end_at(seed: u64, side: Side, call: SeamCall, number: u64) -> (usize, usize) 
     world.crash_at("counter", Crash::ProcessKilled, side, call, number);
     run_until(&mut world, SECOND);
     assert!(!world.is_running("counter"), "seed {seed}: it did not come to the call");
-    let on_disk = |number: &u8| matches!(world.disk("counter").value(FAMILY, &[*number]), Ok(Some(_)));
+    let on_disk =
+        |number: &u8| matches!(world.disk("counter").value(FAMILY, &[*number]), Ok(Some(_)));
     let acknowledged: Vec<u8> = acknowledged.take();
     (acknowledged.len(), (1..=u8::MAX).take_while(on_disk).count())
 }

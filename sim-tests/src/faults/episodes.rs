@@ -213,7 +213,12 @@ impl Builder<'_> {
     }
 
     /// Does something to one of the free hosts, and mends it in the end.
-    fn impair(&mut self, free: &[String], span: Span, fault: impl FnOnce(String) -> (Fault, Fault)) {
+    fn impair(
+        &mut self,
+        free: &[String],
+        span: Span,
+        fault: impl FnOnce(String) -> (Fault, Fault),
+    ) {
         if let Some(host) = self.draw(free) {
             self.occupy(&host, span.until);
             let (impairs, mends) = fault(host);
@@ -288,7 +293,11 @@ impl Builder<'_> {
     }
 
     /// Draws times of going and coming; returns the last.
-    fn flap(&mut self, from: Duration, mut add: impl FnMut(&mut Self, Duration, Duration)) -> Duration {
+    fn flap(
+        &mut self,
+        from: Duration,
+        mut add: impl FnMut(&mut Self, Duration, Duration),
+    ) -> Duration {
         let mut now = from;
         let mut until = from;
         for _ in 0..self.generator.random_range(FLAPS) {

@@ -108,9 +108,7 @@ fn of_words(words: &[&str]) -> Option<Fault> {
         ["kill", rest @ ..] => return crash(Crash::ProcessKilled, rest),
         ["power", "off", rest @ ..] => return crash(Crash::PowerLost, rest),
         ["restart", process] => Fault::Restart { process: own(process) },
-        ["freeze", process] => {
-            Fault::Freeze { process: own(process), clock: FrozenClock::GoesOn }
-        }
+        ["freeze", process] => Fault::Freeze { process: own(process), clock: FrozenClock::GoesOn },
         ["pause", process] => {
             Fault::Freeze { process: own(process), clock: FrozenClock::StandsStill }
         }

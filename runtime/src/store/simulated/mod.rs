@@ -290,7 +290,9 @@ impl State {
         let all = self.unsynced.len();
         let survivors = match self.cut_off {
             // Nothing was synced after it.
-            Some(through) => usize::try_from(through - self.synced_through).map_or(all, |it| it.min(all)),
+            Some(through) => {
+                usize::try_from(through - self.synced_through).map_or(all, |it| it.min(all))
+            }
             None => all,
         };
         let kept = SmallRng::seed_from_u64(seed).random_range(0..=survivors);
