@@ -35,7 +35,7 @@ pub async fn hand_over(host: &ReplicaHost, watch: &ConnectionWatch) {
     let handing_over = stream::iter(transfers)
         .buffer_unordered(AT_ONCE)
         .fold(0_usize, |done, success| async move { done + usize::from(success) });
-    match tokio::time::timeout(LIMIT, handing_over).await {
+    match runtime::time::timeout(LIMIT, handing_over).await {
         Ok(done) => tracing::info!(done, all, "leaderships handed over"),
         Err(_) => tracing::warn!(all, "not all leaderships could be handed over in time"),
     }

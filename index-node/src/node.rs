@@ -319,7 +319,7 @@ impl Node {
         self.stop.cancel();
         if outcome.is_ok() {
             // Requests under way may finish, but not for ever.
-            let _ = tokio::time::timeout(LAST_REQUESTS_LIMIT, &mut serving).await;
+            let _ = runtime::time::timeout(LAST_REQUESTS_LIMIT, &mut serving).await;
         }
         parts.shutdown().await;
         self.host.shutdown().await;
@@ -436,7 +436,7 @@ async fn keep_neighbours(own: NodeId, host: Arc<ReplicaHost>, links: Arc<Links>)
             .filter(|node| *node != own && *node != NodeId::default())
             .collect();
         links.keep(&neighbours);
-        tokio::time::sleep(NEIGHBOURS_INTERVAL).await;
+        runtime::time::sleep(NEIGHBOURS_INTERVAL).await;
     }
 }
 

@@ -8,6 +8,7 @@
 //! - [`raft`]: the Raft log of one or of many groups over the store seam.
 //! - [`grpc`]: server and client bootstrap: TLS, limits, deadlines, retries, errors with detail.
 //! - [`configuration`]: one TOML file, overridden by the environment, overridden by flags.
+//! - [`time`]: local waiting, which a simulation can put on a process's own clock.
 //! - [`telemetry`]: logs, and metrics on `/metrics`.
 //!
 //! **Architecture invariant**: nothing here knows what a partition or a node is, and nothing here
@@ -20,3 +21,4 @@ pub mod record;
 pub mod seams;
 pub mod store;
 pub mod telemetry;
+pub mod time;

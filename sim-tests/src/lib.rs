@@ -10,7 +10,8 @@
 //!
 //! - [`run`]: one run from its beginning to its verdict.
 //! - [`world`]: hosts, their network and their disks, and what can be done to them. Knows no zone.
-//!   Under it [`network`], [`clock`] and [`randomness`], the seams; [`links`], what is cut.
+//!   Under it [`network`], [`clock`] and [`randomness`], the seams; [`gate`], which freezes a process;
+//!   [`links`], what is cut.
 //! - [`zone`]: a zone in a world. [`workload`], [`operator`], [`commands`]: the programs that use it;
 //!   [`board`]: how these and the harness talk.
 //! - [`faults`]: the schedule. [`scenario`]: one that is written down. [`shrink`]: makes one smaller that
@@ -57,6 +58,7 @@ pub mod checks;
 pub mod clock;
 pub mod commands;
 pub mod faults;
+pub mod gate;
 pub mod history;
 pub mod linearizability;
 pub mod links;

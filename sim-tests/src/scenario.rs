@@ -68,6 +68,9 @@ pub struct Scenario {
 pub struct ZoneSize {
     pub members: u32,
     pub index_nodes: u32,
+    /// None: each node is a fault domain of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault_domains: Option<u32>,
     pub partitions: u32,
     pub replace_after_seconds: u64,
 }
@@ -94,6 +97,7 @@ impl Scenario {
             zone: ZoneSize {
                 members: zone.members,
                 index_nodes: zone.index_nodes,
+                fault_domains: zone.fault_domains,
                 partitions: zone.partitions,
                 replace_after_seconds: zone.replace_after.as_secs(),
             },
@@ -132,11 +136,17 @@ impl Scenario {
     /// # Errors
     /// If it cannot be carried out.
     pub fn options(&self) -> anyhow::Result<RunOptions> {
-        let ZoneSize { members, index_nodes, partitions, replace_after_seconds } = self.zone;
+        let ZoneSize { members, index_nodes, fault_domains, partitions, replace_after_seconds } =
+            self.zone;
         anyhow::ensure!([1, 3, 5].contains(&members), "zone.members is {members}, not 1, 3 or 5");
         anyhow::ensure!(
             (3..=64).contains(&index_nodes),
             "zone.index_nodes is {index_nodes}, not between 3 and 64"
+        );
+        anyhow::ensure!(
+            fault_domains.is_none_or(|domains| (3..=index_nodes).contains(&domains)),
+            "zone.fault_domains is {}, not between 3 and {index_nodes}",
+            fault_domains.unwrap_or_default()
         );
         anyhow::ensure!(
             (1..=24).contains(&partitions),
@@ -149,6 +159,7 @@ impl Scenario {
         let zone = ZoneOptions {
             members,
             index_nodes,
+            fault_domains,
             partitions,
             replace_after: Duration::from_secs(replace_after_seconds),
             sabotage,

@@ -1,6 +1,10 @@
-//! Clients that read, write and delete, and record what they asked and what they were told.
+//! Clients that read, write, delete and list, and record what they asked and what they were told.
+//!
+//! Which keys are asked for how often, and how fast, follows from the seed: see [`Shape`]. A third of the
+//! keys is never deleted: whoever knows that such a key exists has to find it in every list that begins
+//! after that, however the partitions move meanwhile.
 
-use std::{ops::Range, time::Duration};
+use std::{collections::BTreeMap, ops::Range, time::Duration};
 
 use bytes::Bytes;
 use client::{Client, ConnectError, Item, ObjectMetadata, RequestError, Version, WriteError};
@@ -9,6 +13,7 @@ use runtime::seams::Environment;
 
 use crate::{
     board::{Board, Phase},
+    checks::Problem,
     history::{Call, Condition, Outcome, Recorder, ValueId},
     seed::Seed,
 };
@@ -34,9 +39,12 @@ pub fn keys(count: u32) -> Vec<Bytes> {
     (0..count).map(|number| Bytes::from(format!("key-{number:04}"))).collect()
 }
 
-/// The share of operations that go to the few hot keys, and how many these are.
-const HOT_SHARE: f64 = 0.5;
-const HOT_KEYS: usize = 3;
+/// Every so many keys there is one that is never deleted.
+const LASTING_EVERY: usize = 3;
+
+fn is_lasting(key: usize) -> bool {
+    key.is_multiple_of(LASTING_EVERY)
+}
 
 /// The metadata that stands for a value. All its fields follow from the value, so that a mixture of two
 /// values is none.
@@ -131,15 +139,15 @@ impl RecordingClient {
         outcome
     }
 
-    /// All items, by `List`.
+    /// All items, by `List`, in pages of at most so many.
     ///
     /// # Errors
     /// If the client could not get at one of them.
-    pub async fn list_all(&self) -> Result<Vec<Item>, RequestError> {
+    pub async fn list_all(&self, page_items: u32) -> Result<Vec<Item>, RequestError> {
         let mut items = Vec::new();
         let mut from = Bytes::new();
         loop {
-            let page = self.client.list_page(&Bytes::new(), from, 7).await?;
+            let page = self.client.list_page(&Bytes::new(), from, page_items).await?;
             items.extend(page.items);
             match page.next {
                 Some(next) => from = next,
@@ -195,8 +203,66 @@ impl Memory {
         }
     }
 
+    /// The keys that exist for ever, as far as this client knows, and the versions that it has seen.
+    fn lasting(&self, keys: &[Bytes]) -> BTreeMap<Bytes, u64> {
+        let known = keys.iter().enumerate().filter(|(number, _)| is_lasting(*number));
+        known.filter_map(|(number, key)| Some((key.clone(), self.versions[number]?))).collect()
+    }
+
     fn condition(&self, key: usize) -> Condition {
         self.versions[key].map_or(Condition::Absent, Condition::VersionEquals)
+    }
+}
+
+/// What a client is to do next.
+enum Task {
+    Call(Call),
+    List { page_items: u32 },
+}
+
+/// How often which keys are asked for, and how fast. The same for all clients of a run, so that they meet.
+struct Shape {
+    seed: Seed,
+    /// The chance of a key up to and including each rank, by rank: as in Zipf's law.
+    cumulative: Vec<f64>,
+    /// How long the same keys are hot.
+    hot_for_ms: u128,
+    /// The pause between two operations against the usual one, in halves.
+    pause_halves: u64,
+}
+
+impl Shape {
+    fn drawn(seed: Seed, keys: usize) -> Self {
+        let seed = seed.derive("workload shape", 0);
+        let mut generator = seed.generator();
+        // From every key as often as another, to half of all operations on the hottest.
+        let exponent = generator.random_range(0.0..1.6_f64);
+        let mut cumulative = Vec::with_capacity(keys);
+        let mut sum = 0.0;
+        let mut rank = 1.0_f64;
+        for _ in 0..keys {
+            sum += rank.powf(-exponent);
+            rank += 1.0;
+            cumulative.push(sum);
+        }
+        for chance in &mut cumulative {
+            *chance /= sum;
+        }
+        Self {
+            seed,
+            cumulative,
+            hot_for_ms: generator.random_range(1_500..6_000),
+            pause_halves: [1, 2, 2, 4][generator.random_range(0..4)],
+        }
+    }
+
+    fn draw_key(&self, generator: &mut StdRng, now: Duration) -> usize {
+        let chance = generator.random_range(0.0..1.0);
+        let rank = self.cumulative.partition_point(|up_to| *up_to < chance);
+        let keys = self.cumulative.len();
+        let era = u64::try_from(now.as_millis() / self.hot_for_ms).unwrap_or(u64::MAX);
+        let hottest = self.seed.derive("hottest", era).0 % u64::try_from(keys).unwrap_or(1);
+        (rank.min(keys - 1) + usize::try_from(hottest).unwrap_or_default()) % keys
     }
 }
 
@@ -221,40 +287,82 @@ pub async fn work(
         RecordingClient::connect(number, &environment, &endpoints, client_options, recorder)
             .await?;
     let keys = keys(options.keys);
+    let shape = Shape::drawn(seed, keys.len());
     let mut memory = Memory { versions: vec![None; keys.len()] };
     while board.phase() == Phase::Faults {
-        let key = draw_key(&mut generator, keys.len());
-        let call = draw_call(&mut generator, &memory, key, &mut client);
-        let outcome = client.perform(&keys[key], call).await;
-        memory.note(key, &outcome);
-        let pause = generator.random_range(options.pause_ms.clone());
-        environment.sleep(Duration::from_millis(pause)).await;
+        let key = shape.draw_key(&mut generator, now());
+        match draw_task(&mut generator, &memory, key, &mut client) {
+            Task::Call(call) => {
+                let outcome = client.perform(&keys[key], call).await;
+                memory.note(key, &outcome);
+            }
+            Task::List { page_items } => {
+                let known = memory.lasting(&keys);
+                if let Ok(items) = client.list_all(page_items).await {
+                    tracing::debug!(client = number, items = items.len(), page_items, "list");
+                    if let Err(problem) = check_list(&items, &known) {
+                        board.report(problem);
+                    }
+                }
+            }
+        }
+        let pause_ms = generator.random_range(options.pause_ms.clone()) * shape.pause_halves / 2;
+        environment.sleep(Duration::from_millis(pause_ms)).await;
     }
     board.client_ends();
     Ok(())
 }
 
-fn draw_key(generator: &mut StdRng, keys: usize) -> usize {
-    let among = if generator.random_bool(HOT_SHARE) { HOT_KEYS.min(keys) } else { keys };
-    generator.random_range(0..among)
+/// G3 for a list, given keys that were there throughout, each with a version that it had before.
+fn check_list(items: &[Item], known: &BTreeMap<Bytes, u64>) -> Result<(), Problem> {
+    let problem = |sentence: &str, key: &Bytes| {
+        Err(Problem::new("G3", sentence).with_details(String::from_utf8_lossy(key).into_owned()))
+    };
+    for pair in items.windows(2) {
+        if let [first, second] = pair
+            && first.key >= second.key
+        {
+            return problem("List gives keys out of order, or a key twice", &second.key);
+        }
+    }
+    let listed: BTreeMap<&Bytes, &Item> = items.iter().map(|item| (&item.key, item)).collect();
+    for item in items {
+        if value_of(&item.value) == ValueId(0) {
+            return problem("List gives a value that nobody wrote", &item.key);
+        }
+    }
+    for (key, version) in known {
+        match listed.get(key) {
+            None => return problem("List misses a key that was there throughout", key),
+            Some(item) if item.version.0 < *version => {
+                return problem("List gives a value that was overwritten before it began", key);
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
 }
 
-fn draw_call(
+fn draw_task(
     generator: &mut StdRng,
     memory: &Memory,
     key: usize,
     client: &mut RecordingClient,
-) -> Call {
-    match generator.random_range(0..100_u32) {
-        0..45 => Call::Get,
-        45..73 => Call::Put { value: client.next_value(), condition: None },
-        73..88 => Call::Put { value: client.next_value(), condition: Some(memory.condition(key)) },
-        88..95 => Call::Delete { condition: None },
-        _ => match memory.condition(key) {
+) -> Task {
+    let condition = memory.condition(key);
+    let call = match generator.random_range(0..100_u32) {
+        0..38 => Call::Get,
+        38..60 => Call::Put { value: client.next_value(), condition: None },
+        60..82 => Call::Put { value: client.next_value(), condition: Some(condition) },
+        82..96 if is_lasting(key) => Call::Put { value: client.next_value(), condition: None },
+        82..89 => Call::Delete { condition: None },
+        89..96 => match condition {
             Condition::Absent => Call::Delete { condition: None },
             condition @ Condition::VersionEquals(_) => Call::Delete { condition: Some(condition) },
         },
-    }
+        _ => return Task::List { page_items: generator.random_range(1..8) },
+    };
+    Task::Call(call)
 }
 
 #[cfg(test)]
@@ -267,5 +375,49 @@ mod tests {
         assert_eq!(value_of(&metadata_of(value)), value);
         let mixture = ObjectMetadata { etag: metadata_of(ValueId(5)).etag, ..metadata_of(value) };
         assert_eq!(value_of(&mixture), ValueId(0));
+    }
+
+    fn item(key: &'static str, version: u64) -> Item {
+        let value = metadata_of(ValueId(VALUES_PER_CLIENT + version));
+        Item { key: Bytes::from_static(key.as_bytes()), value, version: Version(version) }
+    }
+
+    #[test]
+    fn a_list_has_everything_that_lasts_and_nothing_twice() {
+        let known = BTreeMap::from([(Bytes::from_static(b"b"), 5)]);
+        check_list(&[item("a", 1), item("b", 5)], &known).unwrap();
+        check_list(&[item("b", 6)], &known).unwrap();
+        for wrong in [
+            vec![item("a", 1)],
+            vec![item("b", 4)],
+            vec![item("b", 5), item("b", 5)],
+            vec![item("b", 5), item("a", 1)],
+            vec![item("b", 5), Item { value: ObjectMetadata::default(), ..item("c", 7) }],
+        ] {
+            assert_eq!(check_list(&wrong, &known).unwrap_err().guarantee, "G3", "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn hot_keys_jump_and_are_hot_for_everybody() {
+        let mut hottest = std::collections::BTreeSet::new();
+        for seed in 0..20 {
+            let shape = Shape::drawn(Seed(seed), 24);
+            let drawn = |salt: u64, at: u64| {
+                let mut generator = Seed(salt).generator();
+                let mut counts = [0_u32; 24];
+                for _ in 0..2_000 {
+                    counts[shape.draw_key(&mut generator, Duration::from_secs(at))] += 1;
+                }
+                let most = (0..24).max_by_key(|key| counts[*key]).unwrap();
+                (most, counts[most])
+            };
+            let (most, count) = drawn(1, 0);
+            if count > 600 {
+                assert_eq!(drawn(2, 0).0, most, "seed {seed}");
+                hottest.extend([most, drawn(1, 7).0, drawn(1, 14).0]);
+            }
+        }
+        assert!(hottest.len() > 5, "{hottest:?}");
     }
 }

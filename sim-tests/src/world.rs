@@ -3,31 +3,47 @@
 //!
 //! - A **process** is a program with a disk. It can be killed (its connections break, its disk keeps
 //!   what was synced and a part of what was written after), lose power with its machine (its peers hear
-//!   nothing), and be started again.
+//!   nothing), and be started again. It can be frozen, and its clocks are not right. What can be done to
+//!   processes and their disks is in `world/processes.rs`.
 //! - A **driver** is a program of the harness itself, a client or an operator: it has no disk and is
 //!   never killed, but its links can fail.
 //!
+//! What can be done to the network is in `world/network.rs`.
+//!
 //! The harness steps the world, a millisecond of simulated time each, and acts on it in between.
+
+mod network;
+mod processes;
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::{FutureExt, future::LocalBoxFuture};
-use runtime::{raft::RaftRuntime, seams::Environment, store::simulated::SimulatedDisk};
+use rand::RngExt;
+use runtime::{
+    raft::RaftRuntime,
+    seams::Environment,
+    store::{Family, simulated::SimulatedDisk},
+    time::Timekeeper,
+};
 
 use crate::{
-    clock::{SimulatedClock, epoch},
-    links::{Links, Trouble},
+    clock::{ProcessClock, Rate, SimulatedClock, epoch},
+    gate::Gate,
+    links::Links,
     network::SimulatedNetwork,
     randomness::SeededRandomness,
     seed::Seed,
     trace::Trace,
 };
+
+pub use self::processes::SeamCall;
 
 /// How the world behaves when nothing is wrong with it.
 #[derive(Clone, Debug)]
@@ -36,11 +52,29 @@ pub struct WorldOptions {
     pub latency_min: Duration,
     /// The slowest. Latencies are distributed exponentially in between.
     pub latency_max: Duration,
+    /// How wrong a process's clock runs at most, in millionths. Half of all boots have a right clock.
+    pub drift_max: u32,
 }
 
 impl Default for WorldOptions {
     fn default() -> Self {
-        Self { latency_min: Duration::from_millis(1), latency_max: Duration::from_millis(8) }
+        Self {
+            latency_min: Duration::from_millis(1),
+            latency_max: Duration::from_millis(8),
+            drift_max: 100_000,
+        }
+    }
+}
+
+impl WorldOptions {
+    /// How fast the clock of one boot runs.
+    fn rate(&self, seed: Seed) -> Rate {
+        let mut generator = seed.derive("rate", 0).generator();
+        if generator.random_bool(0.5) {
+            return Rate::RIGHT;
+        }
+        let Rate(right) = Rate::RIGHT;
+        Rate(generator.random_range(right - self.drift_max..=right + self.drift_max))
     }
 }
 
@@ -86,15 +120,20 @@ struct Process {
     disk: SimulatedDisk,
     running: bool,
     crashes: u64,
-    /// Its syncs fail, so it may end by itself.
-    disk_broken: bool,
+    gate: Gate,
+    /// Something is wrong with its disk for which it may end by itself.
+    may_end: bool,
+    /// What was damaged on the disk, and what it was damaged to.
+    damage: Option<(Family, Bytes, Bytes)>,
 }
 
 /// Hosts, their network, and what was done to them.
 pub struct World {
     simulation: turmoil::Sim<'static>,
+    options: WorldOptions,
     seed: Seed,
     links: Links,
+    slow_links: BTreeSet<(String, String)>,
     trace: Trace,
     processes: BTreeMap<String, Process>,
     hosts: Vec<String>,
@@ -116,8 +155,10 @@ impl World {
             .build();
         Self {
             simulation,
+            options: options.clone(),
             seed,
             links: Links::new(),
+            slow_links: BTreeSet::new(),
             trace,
             processes: BTreeMap::new(),
             hosts: Vec::new(),
@@ -164,11 +205,18 @@ impl World {
     pub fn add_process(&mut self, name: &str, disk: SimulatedDisk, program: Program) {
         assert!(!self.hosts.iter().any(|host| host == name), "the name {name} is taken");
         self.hosts.push(name.to_owned());
-        self.processes.insert(
-            name.to_owned(),
-            Process { disk: disk.clone(), running: true, crashes: 0, disk_broken: false },
-        );
+        let gate = Gate::new(Some(disk.clone()));
+        let process = Process {
+            disk: disk.clone(),
+            running: true,
+            crashes: 0,
+            gate: gate.clone(),
+            may_end: false,
+            damage: None,
+        };
+        self.processes.insert(name.to_owned(), process);
         let seed = self.seed.derive(name, 0);
+        let options = self.options.clone();
         let links = self.links.clone();
         let endings = Rc::clone(&self.endings);
         let boots = Cell::new(0);
@@ -177,11 +225,17 @@ impl World {
             let number = boots.get();
             boots.set(number + 1);
             let seed = seed.derive("boot", number);
-            let (name, disk, links) = (name.clone(), disk.clone(), links.clone());
+            let rate = options.rate(seed);
+            let (name, disk, links, gate) =
+                (name.clone(), disk.clone(), links.clone(), gate.clone());
             let (program, endings) = (Rc::clone(&program), Rc::clone(&endings));
             RaftRuntime::scope(seed.derive("raft", 0).0, async move {
-                let environment = environment(&name, &links, seed);
+                gate.start_clock(turmoil::sim_elapsed().unwrap_or_default(), rate);
+                let clock = Arc::new(ProcessClock::start(gate.clone()));
+                let _governed = runtime::time::govern(Arc::clone(&clock) as Arc<dyn Timekeeper>);
+                let environment = environment(&name, &links, &gate, clock, seed);
                 let ended = program(Boot { name: name.clone(), number, environment, disk }).await;
+                gate.running().await;
                 let error = ended.err().map(|error| format!("{error:#}"));
                 tracing::warn!(process = name, error = error.as_deref(), "the process ended");
                 links.process_stopped(&name, false);
@@ -208,7 +262,9 @@ impl World {
         self.simulation.client(
             name,
             RaftRuntime::scope(seed.derive("raft", 0).0, async move {
-                let environment = environment(&host, &links, seed);
+                let gate = Gate::new(None);
+                let clock = Arc::new(ProcessClock::start(gate.clone()));
+                let environment = environment(&host, &links, &gate, clock, seed);
                 program(environment).await.map_err(|error| format!("{host}: {error:#}").into())
             }),
         );
@@ -227,166 +283,45 @@ impl World {
                 process.running = false;
             }
         }
+        self.end_the_doomed();
         stepped.map(|_| ()).map_err(|error| anyhow::anyhow!("{error}"))
     }
 
-    /// The processes that ended by themselves, without a broken disk, since the last time this was
+    /// The processes that ended by themselves, without a reason on their disk, since the last time this was
     /// asked.
     pub fn take_endings(&mut self) -> Vec<Ending> {
         let mut endings = std::mem::take(&mut *self.endings.borrow_mut());
         endings.retain(|ending| {
             let process = self.processes.get(&ending.process);
-            !process.is_some_and(|process| process.disk_broken)
+            !process.is_some_and(|process| process.may_end)
         });
         endings
     }
 
-    /// From now on each sync of the process fails: it has to stop.
-    pub fn break_disk(&mut self, name: &str) {
-        tracing::info!(process = name, "the disk breaks");
-        let process = self.processes.get_mut(name).expect("faults name processes that exist");
-        process.disk_broken = true;
-        process.disk.fail_syncs(true);
-    }
-
-    /// The disk works as at the start. If it was broken, the process loses what it had not synced, and
-    /// starts again: a store whose sync has failed stays failed.
-    pub fn mend_disk(&mut self, name: &str) {
-        tracing::info!(process = name, "the disk is mended");
-        let process = self.processes.get_mut(name).expect("faults name processes that exist");
-        process.disk.mend();
-        if !std::mem::take(&mut process.disk_broken) {
-            return;
-        }
-        if process.running {
-            self.crash(name, Crash::ProcessKilled);
-        } else {
-            // It has stopped by itself.
-            let seed = self.seed.derive(name, 0);
-            let process = self.processes.get_mut(name).expect("looked up just above");
-            process.disk.crash(seed.derive("crash", process.crashes).0);
-            process.crashes += 1;
-        }
-        self.restart(name);
-    }
-
-    /// Stops a process; its disk keeps what was synced and a seeded part of what was written after.
-    /// One that does not run stays as it is.
-    pub fn crash(&mut self, name: &str, crash: Crash) {
-        if !self.process(name).running {
-            return;
-        }
-        tracing::info!(process = name, ?crash, "crash");
-        let power_lost = crash == Crash::PowerLost;
-        self.links.process_stopped(name, power_lost);
-        if power_lost {
-            self.without_power.push(name.to_owned());
-            self.apply_links_of(name);
-        }
-        self.simulation.crash(name);
-        let seed = self.seed.derive(name, 0);
-        let process = self.processes.get_mut(name).expect("looked up just above");
-        process.running = false;
-        process.disk.crash(seed.derive("crash", process.crashes).0);
-        process.crashes += 1;
-    }
-
-    /// Starts a process again, from its disk. One that runs goes on.
-    pub fn restart(&mut self, name: &str) {
-        if self.process(name).running {
-            return;
-        }
-        tracing::info!(process = name, "restart");
-        self.processes.get_mut(name).expect("looked up just above").running = true;
-        self.links.process_started(name);
-        if self.without_power.iter().any(|host| host == name) {
-            self.without_power.retain(|host| host != name);
-            self.apply_links_of(name);
-        }
-        self.simulation.bounce(name);
-    }
-
-    /// Loses every message from one host to another.
-    pub fn cut_one_way(&mut self, from: &str, to: &str) {
-        tracing::info!(from, to, "cut");
-        self.change_link(from, to, |links| links.set_trouble(from, to, Some(Trouble::Cut)));
-    }
-
-    /// Loses every message between two hosts.
-    pub fn cut(&mut self, a: &str, b: &str) {
-        tracing::info!(a, b, "cut both ways");
-        self.change_link(a, b, |links| {
-            links.set_trouble(a, b, Some(Trouble::Cut));
-            links.set_trouble(b, a, Some(Trouble::Cut));
-        });
-    }
-
-    /// Holds every message between two hosts back until the link is healed.
-    pub fn hold(&mut self, a: &str, b: &str) {
-        tracing::info!(a, b, "hold");
-        self.change_link(a, b, |links| {
-            links.set_trouble(a, b, Some(Trouble::Held));
-            links.set_trouble(b, a, Some(Trouble::Held));
-        });
-    }
-
-    /// Ends whatever trouble the link has.
-    pub fn heal(&mut self, a: &str, b: &str) {
-        tracing::info!(a, b, "heal");
-        self.change_link(a, b, |links| {
-            links.set_trouble(a, b, None);
-            links.set_trouble(b, a, None);
-        });
-    }
-
-    /// Heals all links, mends all disks and starts all processes again.
+    /// Heals all links, mends all disks, and lets all processes run.
     pub fn heal_everything(&mut self) {
-        for ((from, to), _) in self.links.troubles() {
-            self.heal(&from, &to);
-        }
+        self.heal_network();
         let processes: Vec<String> = self.processes().map(str::to_owned).collect();
         for process in processes {
+            self.unmute(&process);
+            self.thaw(&process);
             self.mend_disk(&process);
             self.restart(&process);
-        }
-    }
-
-    fn change_link(&mut self, a: &str, b: &str, change: impl FnOnce(&Links)) {
-        let was_held = self.links.trouble(a, b) == Some(Trouble::Held);
-        change(&self.links);
-        if was_held && self.links.trouble(a, b) != Some(Trouble::Held) {
-            self.simulation.release(a, b);
-        }
-        self.apply_link(a, b);
-    }
-
-    fn apply_links_of(&self, name: &str) {
-        for other in self.hosts.iter().filter(|host| *host != name) {
-            self.apply_link(name, other);
-        }
-    }
-
-    /// Tells turmoil what the link between two hosts is to do.
-    fn apply_link(&self, a: &str, b: &str) {
-        let dark = self.without_power.iter().any(|host| host == a || host == b);
-        if !dark && self.links.trouble(a, b) == Some(Trouble::Held) {
-            return self.simulation.hold(a, b);
-        }
-        for (from, to) in [(a, b), (b, a)] {
-            if dark || self.links.trouble(from, to) == Some(Trouble::Cut) {
-                self.simulation.partition_oneway(from, to);
-            } else {
-                self.simulation.repair_oneway(from, to);
-            }
         }
     }
 }
 
 /// The seams of one boot of one host. To be called where the host runs.
-fn environment(host: &str, links: &Links, seed: Seed) -> Environment {
+fn environment(
+    host: &str,
+    links: &Links,
+    gate: &Gate,
+    clock: Arc<ProcessClock>,
+    seed: Seed,
+) -> Environment {
     Environment {
-        network: Arc::new(SimulatedNetwork::new(host, links.clone())),
-        clock: Arc::new(SimulatedClock::start()),
+        network: Arc::new(SimulatedNetwork::new(host, links.clone(), gate.clone())),
+        clock: Arc::new(SimulatedClock::new(clock)),
         randomness: Arc::new(SeededRandomness::new(seed.derive("randomness", 0))),
     }
 }

@@ -1,7 +1,7 @@
 //! A whole zone in a world: members of the control plane and index nodes, running the production code
 //! unchanged over simulated seams, and the programs that use the zone.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -29,6 +29,8 @@ pub struct ZoneOptions {
     /// 1, 3 or 5.
     pub members: u32,
     pub index_nodes: u32,
+    /// Into how many fault domains the index nodes are divided; none: each is one of its own.
+    pub fault_domains: Option<u32>,
     pub partitions: u32,
     pub replication_factor: u32,
     /// How long a node's loss lasts before its replicas are made again elsewhere.
@@ -53,15 +55,38 @@ impl ZoneOptions {
         } else {
             Duration::from_secs(generator.random_range(3..8))
         };
-        Self { members, index_nodes, partitions, replace_after, ..Self::default() }
+        let options = Self { members, index_nodes, partitions, replace_after, ..Self::default() };
+        // Up to two nodes in each, and as many as a partition needs.
+        let pairs = options.index_nodes.div_ceil(2).max(options.replication_factor);
+        let fault_domains = generator.random_bool(0.4).then_some(pairs);
+        Self { fault_domains, ..options }
+    }
+
+    /// In which fault domain an index node is, both counted from 0.
+    fn fault_domain(&self, index_node: usize) -> usize {
+        let domains = self.fault_domains.unwrap_or(self.index_nodes);
+        index_node % usize::try_from(domains).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// The index nodes by fault domain.
+    fn domains(&self, index_nodes: &[String]) -> Vec<Vec<String>> {
+        let mut domains: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+        for (number, index_node) in index_nodes.iter().enumerate() {
+            domains.entry(self.fault_domain(number)).or_default().push(index_node.clone());
+        }
+        domains.into_values().collect()
     }
 }
+
+/// Up to here the zone replaces what is lost while a run lasts.
+const REPLACE_AFTER_SOON: Duration = Duration::from_secs(10);
 
 impl Default for ZoneOptions {
     fn default() -> Self {
         Self {
             members: 3,
             index_nodes: 3,
+            fault_domains: None,
             partitions: 4,
             replication_factor: 3,
             replace_after: Duration::from_secs(300),
@@ -78,7 +103,11 @@ impl fmt::Display for ZoneOptions {
         write!(
             formatter,
             "{members} members, {index_nodes} nodes, {partitions} partitions, replace after {seconds} s"
-        )
+        )?;
+        match self.fault_domains {
+            Some(domains) => write!(formatter, ", {domains} fault domains"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -134,7 +163,8 @@ pub fn build(world: &mut World, seed: Seed, options: &ZoneOptions) -> Zone {
         add_member(world, member, options.sabotage, &witness);
     }
     for (number, index_node) in index_nodes.iter().enumerate() {
-        add_index_node(world, index_node, number, &endpoints, options.sabotage, &witness);
+        let fault_domain = format!("rack-{}", options.fault_domain(number) + 1);
+        add_index_node(world, index_node, fault_domain, &endpoints, options.sabotage, &witness);
     }
     add_operator(world, &endpoints, options, &board);
     add_commander(world, seed, &endpoints, &index_nodes, options, &board);
@@ -143,7 +173,15 @@ pub fn build(world: &mut World, seed: Seed, options: &ZoneOptions) -> Zone {
         drivers.push(add_client(world, seed, number, &endpoints, options, &recorder, &board));
     }
     add_verifier(world, &endpoints, options, &recorder, &board);
-    Zone { cast: Cast { members, index_nodes, drivers }, board, recorder, witness }
+    let cast = Cast {
+        domains: options.domains(&index_nodes),
+        domains_needed: usize::try_from(options.replication_factor).unwrap_or(usize::MAX),
+        replaces_lost: options.replace_after <= REPLACE_AFTER_SOON,
+        members,
+        index_nodes,
+        drivers,
+    };
+    Zone { cast, board, recorder, witness }
 }
 
 const OPERATOR: &str = "operator";
@@ -176,7 +214,7 @@ fn add_member(world: &mut World, name: &str, sabotage: Option<Sabotage>, witness
 fn add_index_node(
     world: &mut World,
     name: &str,
-    number: usize,
+    fault_domain: String,
     endpoints: &[String],
     sabotage: Option<Sabotage>,
     witness: &Witness,
@@ -184,13 +222,14 @@ fn add_index_node(
     let endpoints = endpoints.to_vec();
     let witness = witness.clone();
     let run = move |boot: Boot| {
-        let (endpoints, witness) = (endpoints.clone(), witness.clone());
+        let (endpoints, fault_domain, witness) =
+            (endpoints.clone(), fault_domain.clone(), witness.clone());
         async move {
             let usual = index_node::configuration::RaftSettings::default();
             let configuration = index_node::configuration::Configuration {
                 data_directory: PathBuf::from("simulated"),
                 name: boot.name.clone(),
-                fault_domain: format!("rack-{}", number + 1),
+                fault_domain,
                 listen_address: format!("{}:{INDEX_NODE_PORT}", boot.name),
                 control_plane_endpoints: endpoints,
                 cores: 2,

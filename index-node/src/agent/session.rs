@@ -7,7 +7,7 @@ use proto::v1::{
     node_service_client::NodeServiceClient,
 };
 use runtime::grpc::MESSAGE_BYTES_MAX;
-use tokio::{sync::mpsc, time::MissedTickBehavior};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
@@ -64,7 +64,7 @@ struct Reports {
 
 impl Reports {
     async fn send(&self, report: SessionReport) -> Result<(), SessionError> {
-        match tokio::time::timeout(self.limit, self.queue.send(report)).await {
+        match runtime::time::timeout(self.limit, self.queue.send(report)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(SessionError::Ended),
             Err(_) => Err(SessionError::Stuck),
@@ -99,7 +99,7 @@ impl Agent {
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let mut orders =
-            tokio::time::timeout(timeout, client.session(ReceiverStream::new(outgoing)))
+            runtime::time::timeout(timeout, client.session(ReceiverStream::new(outgoing)))
                 .await
                 .map_err(|_| SessionError::Silent(timeout))?
                 .map_err(SessionError::Status)?
@@ -120,12 +120,9 @@ impl Agent {
         orders: &mut Streaming<SessionOrder>,
         registered: &Registered,
     ) -> Result<std::convert::Infallible, SessionError> {
-        let mut heartbeats = tokio::time::interval(registered.heartbeat_interval);
-        heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut heat = tokio::time::interval(HEAT_INTERVAL);
-        heat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut changes = tokio::time::interval(REPORT_INTERVAL);
-        changes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heartbeats = runtime::time::interval(registered.heartbeat_interval);
+        let mut heat = runtime::time::interval(HEAT_INTERVAL);
+        let mut changes = runtime::time::interval(REPORT_INTERVAL);
         let mut changed: BTreeSet<ReplicaId> = BTreeSet::new();
         let mut heard_at = self.environment.now();
         let mut refusals = Vec::new();

@@ -158,7 +158,7 @@ impl ReplicaHost {
                 tokio::select! {
                     biased;
                     () = stopping.cancelled() => return,
-                    () = tokio::time::sleep(TICK_INTERVAL) => {}
+                    () = runtime::time::sleep(TICK_INTERVAL) => {}
                 }
                 let Some(host) = ticking.upgrade() else { return };
                 host.replicas().iter().for_each(|replica| replica.tick());

@@ -303,7 +303,7 @@ async fn next_chunk<S>(chunks: &mut S) -> Result<Option<Body>, Status>
 where
     S: Stream<Item = Result<v1::SnapshotChunk, Status>> + Unpin,
 {
-    match tokio::time::timeout(CHUNK_TIMEOUT, chunks.next()).await {
+    match runtime::time::timeout(CHUNK_TIMEOUT, chunks.next()).await {
         Ok(Some(Ok(chunk))) => Ok(chunk.body),
         Ok(Some(Err(status))) => Err(status),
         Ok(None) => Err(Status::aborted("the snapshot ended before its trailer")),

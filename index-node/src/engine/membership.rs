@@ -90,7 +90,7 @@ impl Replica {
     ) -> Result<(), ChangeError> {
         let precondition = Precondition::LastMembershipLogId { last_membership_log_id: based_on };
         let change = self.raft.change_membership_if(change, retain, [precondition]);
-        match tokio::time::timeout(CHANGE_TIMEOUT, Box::pin(change)).await {
+        match runtime::time::timeout(CHANGE_TIMEOUT, Box::pin(change)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(refusal(error)),
             Err(_) => Err(ChangeError::Timeout(CHANGE_TIMEOUT)),
@@ -241,6 +241,6 @@ impl Replica {
                 }
             }
         };
-        tokio::time::timeout(limit, waiting).await.ok().flatten()
+        runtime::time::timeout(limit, waiting).await.ok().flatten()
     }
 }

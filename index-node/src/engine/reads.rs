@@ -95,7 +95,7 @@ impl ReadRounds {
         let option =
             LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(self.timeout);
         let confirmation =
-            tokio::time::timeout(self.timeout, self.raft.get_read_linearizer(option)).await;
+            runtime::time::timeout(self.timeout, self.raft.get_read_linearizer(option)).await;
         let linearizer = match confirmation {
             Ok(Ok(linearizer)) => linearizer,
             Ok(Err(error)) => return Err(self.refusal(error)),

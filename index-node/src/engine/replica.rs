@@ -226,7 +226,7 @@ impl Replica {
             let has_range = self.view.state().range.is_some();
             let done = confirmed && (has_range || self.create().await);
             if !done {
-                tokio::time::sleep(RETRY_PAUSE).await;
+                runtime::time::sleep(RETRY_PAUSE).await;
             }
         }
         if !worked {
@@ -264,7 +264,7 @@ impl Replica {
         };
         let command = self.command(self.clock.now_ms(), operation);
         let limit = self.shared.options.write_timeout;
-        match tokio::time::timeout(limit, self.raft.client_write(command)).await {
+        match runtime::time::timeout(limit, self.raft.client_write(command)).await {
             Ok(Ok(_)) => true,
             Ok(Err(error)) => {
                 tracing::debug!(partition = %self.partition(), %error, "no range yet");
@@ -291,7 +291,7 @@ impl Replica {
             tokio::select! {
                 biased;
                 () = self.stopping.cancelled() => return,
-                () = tokio::time::sleep(RETRY_PAUSE) => {}
+                () = runtime::time::sleep(RETRY_PAUSE) => {}
             }
         }
     }

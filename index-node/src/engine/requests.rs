@@ -139,7 +139,7 @@ impl Replica {
     async fn propose(&self, command: PartitionCommand) -> Result<PartitionOutcome, RequestError> {
         let unknown = |problem: String| RequestError::OutcomeUnknown { problem };
         let limit = self.shared.options.write_timeout;
-        let proposal = tokio::time::timeout(limit, self.raft.client_write(command));
+        let proposal = runtime::time::timeout(limit, self.raft.client_write(command));
         match proposal.await {
             Ok(Ok(response)) => Ok(response.data),
             Ok(Err(RaftError::APIError(error))) => match error {

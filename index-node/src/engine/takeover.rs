@@ -104,7 +104,7 @@ impl Replica {
                 self.let_go(&order).await
             }
         };
-        match tokio::time::timeout(limit, working).await {
+        match runtime::time::timeout(limit, working).await {
             Ok(result) => result,
             Err(_) => self.result(Outcome::NotElected, format!("not done within {limit:?}")),
         }
@@ -142,7 +142,7 @@ impl Replica {
         let (vote, last) = position.await.map_err(|fatal| fatal.to_string())?;
         let request = TransferLeaderRequest::new(vote, self.id().0, last);
         // After a restart it waits until something was written, which may be never.
-        let campaign = tokio::time::timeout(
+        let campaign = runtime::time::timeout(
             self.shared.options.appoint_timeout,
             self.raft.handle_transfer_leader(request),
         );
@@ -164,7 +164,7 @@ impl Replica {
             }
         };
         // Level, not edge: asked again at the end.
-        let _ = tokio::time::timeout(limit, waiting).await;
+        let _ = runtime::time::timeout(limit, waiting).await;
         self.is_leader()
     }
 

@@ -197,7 +197,7 @@ impl Appointer {
             let mut client = self.client(node)?;
             Ok::<_, Status>(client.collect_log_positions(request).await?.into_inner().positions)
         };
-        match tokio::time::timeout(COLLECT_LIMIT, asking).await {
+        match runtime::time::timeout(COLLECT_LIMIT, asking).await {
             Ok(Ok(positions)) => positions,
             Ok(Err(status)) => {
                 tracing::debug!(peer = node.0, %status, "a peer does not say how far its logs go");
@@ -256,7 +256,7 @@ impl Appointer {
             let mut client = self.client(node)?;
             Ok::<_, Status>(client.take_over(request).await?.into_inner().results)
         };
-        match tokio::time::timeout(STEP_LIMIT + STEP_GRACE, asking).await {
+        match runtime::time::timeout(STEP_LIMIT + STEP_GRACE, asking).await {
             Ok(Ok(results)) => results,
             Ok(Err(status)) => {
                 tracing::debug!(peer = node.0, %status, "a peer does not take over");

@@ -126,7 +126,7 @@ impl Link {
             mpsc::error::TrySendError::Full(_) => RequestError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => RequestError::Broken,
         })?;
-        tokio::time::timeout(limit, waiting.answer()).await.unwrap_or(Err(RequestError::TimedOut))
+        runtime::time::timeout(limit, waiting.answer()).await.unwrap_or(Err(RequestError::TimedOut))
     }
 
     /// There is reason to believe that the other node can be reached now.
@@ -153,7 +153,7 @@ impl Link {
         }
         let mut condition = self.condition.subscribe();
         let settled = condition.wait_for(|condition| !matches!(condition, Condition::Dialling));
-        match tokio::time::timeout(patience, settled).await {
+        match runtime::time::timeout(patience, settled).await {
             Ok(Ok(settled)) => match &*settled {
                 Condition::Up(sender) => Ok(sender.clone()),
                 Condition::Dialling | Condition::Down => Err(RequestError::NotConnected),
@@ -209,7 +209,7 @@ impl Link {
                     tokio::select! {
                         biased;
                         () = self.dial_now.notified() => {}
-                        () = tokio::time::sleep(pause) => {}
+                        () = runtime::time::sleep(pause) => {}
                     }
                 }
             }
@@ -238,7 +238,7 @@ impl Link {
         let mut client = PeerServiceClient::new(context.channels.get(&address))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        match tokio::time::timeout(DIAL_LIMIT, client.raft(drain)).await {
+        match runtime::time::timeout(DIAL_LIMIT, client.raft(drain)).await {
             Ok(Ok(response)) => {
                 self.condition.send_replace(Condition::Up(sender));
                 Ok(response.into_inner())
@@ -257,7 +257,7 @@ impl Link {
     /// Reads answers until the stream breaks or has been silent for too long; returns why it ended.
     async fn converse(&self, mut answers: Streaming<PeerFrames>) -> Status {
         loop {
-            match tokio::time::timeout(self.context.lost_after * 2, answers.message()).await {
+            match runtime::time::timeout(self.context.lost_after * 2, answers.message()).await {
                 Ok(Ok(Some(message))) => {
                     self.context.watch.heard(self.to);
                     for frame in message.frames {
@@ -283,7 +283,7 @@ impl Link {
         let mut listened_at = context.environment.now();
         let mut question = 0;
         loop {
-            tokio::time::sleep(context.ping_interval).await;
+            runtime::time::sleep(context.ping_interval).await;
             let now = context.environment.now();
             // Nobody can be heard whose address is not known: that is no evidence against them.
             if context.addresses.get(self.to).is_some() {

@@ -139,7 +139,7 @@ impl PeerService for PeerApi {
         request: Request<Streaming<PeerFrames>>,
     ) -> Result<Response<Self::RaftStream>, Status> {
         let mut requests = request.into_inner();
-        let first = tokio::time::timeout(HELLO_LIMIT, requests.message())
+        let first = runtime::time::timeout(HELLO_LIMIT, requests.message())
             .await
             .map_err(|_| Status::deadline_exceeded("no greeting came"))??
             .ok_or_else(|| Status::invalid_argument("the stream ended before the greeting"))?;
@@ -187,7 +187,7 @@ impl PeerService for PeerApi {
         &self,
         request: Request<Streaming<SnapshotChunk>>,
     ) -> Result<Response<InstallSnapshotResponse>, Status> {
-        let _turn = tokio::time::timeout(RECEIVING_PATIENCE, self.receiving.acquire())
+        let _turn = runtime::time::timeout(RECEIVING_PATIENCE, self.receiving.acquire())
             .await
             .map_err(|_| Status::resource_exhausted("this node receives snapshots already"))?
             .map_err(|_| Status::unavailable("this node is stopping"))?;

@@ -94,7 +94,7 @@ impl SnapshotSender {
             answered = &mut answer => answered,
             fed = &mut feeding => {
                 fed?;
-                tokio::time::timeout(INSTALL_LIMIT, answer)
+                runtime::time::timeout(INSTALL_LIMIT, answer)
                     .await
                     .map_err(|_| TransportError::Timeout(INSTALL_LIMIT))?
             }
@@ -111,14 +111,14 @@ impl SnapshotSender {
         for chunk in chunks {
             let chunk = chunk.map_err(|error| unreachable(&error.to_string()))?;
             let pause = self.pause_after(chunk.encoded_len());
-            match tokio::time::timeout(CHUNK_LIMIT, queue.send(chunk)).await {
+            match runtime::time::timeout(CHUNK_LIMIT, queue.send(chunk)).await {
                 Ok(Ok(())) => {}
                 // The call has ended; its answer says why.
                 Ok(Err(_)) => return Ok(()),
                 Err(_) => return Err(TransportError::Timeout(CHUNK_LIMIT)),
             }
             if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
+                runtime::time::sleep(pause).await;
             }
         }
         Ok(())

@@ -124,7 +124,7 @@ fn incoming(listener: Box<dyn Listener>) -> impl Stream<Item = io::Result<Server
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    crate::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }

@@ -1,4 +1,5 @@
-//! The runtime that openraft runs on: tokio, with randomness that can be seeded.
+//! The runtime that openraft runs on: tokio, with randomness that can be seeded, and with the timers of
+//! [`crate::time`], which a simulation can put on a process's own clock.
 //!
 //! openraft draws election timeouts from its runtime. In the simulation they must come from the seed, in
 //! production from the operating system, and one type configuration has to serve both. So
@@ -12,11 +13,19 @@
 //! The derivation is that of `openraft_rt::deterministic_rng`, which panics outside of a scope and so
 //! cannot be used itself.
 
-use std::{cell::Cell, future::Future, io, time::Duration};
+use std::{
+    cell::Cell,
+    future::Future,
+    io,
+    ops::{Add, AddAssign, Sub, SubAssign},
+    time::Duration,
+};
 
 use openraft_rt::{AsyncRuntime, OptionalSend};
 use openraft_rt_tokio::TokioRuntime;
 use rand::{SeedableRng, rngs::SmallRng};
+
+use crate::time;
 
 /// Fractional bits of the golden ratio: for a child's seed.
 const CHILD: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -53,14 +62,59 @@ fn take_seed() -> Option<u64> {
     SEED.try_with(|seed| seed.replace(mix(seed.get(), NEXT))).ok()
 }
 
+/// A moment of the process's monotonic clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RaftInstant(tokio::time::Instant);
+
+impl openraft_rt::Instant for RaftInstant {
+    fn now() -> Self {
+        Self(time::now())
+    }
+}
+
+impl Add<Duration> for RaftInstant {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0 + duration)
+    }
+}
+
+impl AddAssign<Duration> for RaftInstant {
+    fn add_assign(&mut self, duration: Duration) {
+        self.0 += duration;
+    }
+}
+
+impl Sub<Duration> for RaftInstant {
+    type Output = Self;
+
+    fn sub(self, duration: Duration) -> Self {
+        Self(self.0 - duration)
+    }
+}
+
+impl SubAssign<Duration> for RaftInstant {
+    fn sub_assign(&mut self, duration: Duration) {
+        self.0 -= duration;
+    }
+}
+
+impl Sub for RaftInstant {
+    type Output = Duration;
+
+    fn sub(self, earlier: Self) -> Duration {
+        self.0 - earlier.0
+    }
+}
+
 impl AsyncRuntime for RaftRuntime {
     type JoinError = <TokioRuntime as AsyncRuntime>::JoinError;
     type JoinHandle<T: OptionalSend + 'static> = <TokioRuntime as AsyncRuntime>::JoinHandle<T>;
-    type Sleep = <TokioRuntime as AsyncRuntime>::Sleep;
-    type Instant = <TokioRuntime as AsyncRuntime>::Instant;
-    type TimeoutError = <TokioRuntime as AsyncRuntime>::TimeoutError;
-    type Timeout<R, T: Future<Output = R> + OptionalSend> =
-        <TokioRuntime as AsyncRuntime>::Timeout<R, T>;
+    type Sleep = time::Sleep;
+    type Instant = RaftInstant;
+    type TimeoutError = time::Elapsed;
+    type Timeout<R, T: Future<Output = R> + OptionalSend> = time::Timeout<T>;
     type ThreadLocalRng = SmallRng;
     type Mpsc = <TokioRuntime as AsyncRuntime>::Mpsc;
     type Watch = <TokioRuntime as AsyncRuntime>::Watch;
@@ -79,25 +133,25 @@ impl AsyncRuntime for RaftRuntime {
     }
 
     fn sleep(duration: Duration) -> Self::Sleep {
-        TokioRuntime::sleep(duration)
+        time::sleep(duration)
     }
 
     fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
-        TokioRuntime::sleep_until(deadline)
+        time::sleep_until(deadline.0)
     }
 
     fn timeout<R, F: Future<Output = R> + OptionalSend>(
         duration: Duration,
         future: F,
     ) -> Self::Timeout<R, F> {
-        TokioRuntime::timeout(duration, future)
+        time::timeout(duration, future)
     }
 
     fn timeout_at<R, F: Future<Output = R> + OptionalSend>(
         deadline: Self::Instant,
         future: F,
     ) -> Self::Timeout<R, F> {
-        TokioRuntime::timeout_at(deadline, future)
+        time::timeout_at(deadline.0, future)
     }
 
     fn is_panic(join_error: &Self::JoinError) -> bool {

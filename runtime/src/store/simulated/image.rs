@@ -20,6 +20,10 @@ impl Image {
         Arc::make_mut(&mut self.families).entry(family).or_default();
     }
 
+    pub(super) fn families(&self) -> Vec<Family> {
+        self.families.keys().copied().collect()
+    }
+
     /// # Errors
     /// If the batch names an unknown family. Nothing has changed then.
     pub(super) fn apply(&mut self, batch: &Batch) -> Result<(), StoreError> {

@@ -6,10 +6,15 @@
 //! a power loss: what was synced stays, and after it a prefix, drawn by the seed, of the batches that
 //! were not.
 //!
+//! What can go wrong with it: syncs that are slow, stall or fail, no space, a value that rots, an empty
+//! disk; a process that is [stopped for a while](SimulatedDisk::hold_answers) and gets no answers; and an
+//! end [in the middle of a call](SimulatedDisk::interrupt).
+//!
 //! **Invariants**: the same calls with the same randomness give the same disk. A store that was opened
 //! before a crash, or before the disk was opened again, changes nothing afterwards: all its calls fail.
 
 mod image;
+mod interrupt;
 mod store;
 
 use std::{
@@ -22,8 +27,9 @@ use bytes::Bytes;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use tokio::sync::watch;
 
-use self::{image::Image, store::SimulatedStore};
-use super::{Batch, Family, Reader, Store, StoreError};
+pub use self::interrupt::{Interrupt, InterruptedCall, Side};
+use self::{image::Image, interrupt::Countdown, store::SimulatedStore};
+use super::{Batch, Family, Reader, Scan, Store, StoreError};
 use crate::seams::Environment;
 
 const SYNC_DELAY_MIN: Duration = Duration::from_micros(200);
@@ -35,6 +41,7 @@ const FREE_BYTES: u64 = 1 << 40;
 pub struct SimulatedDisk {
     state: Arc<Mutex<State>>,
     stalled: watch::Sender<bool>,
+    answers_held: watch::Sender<bool>,
 }
 
 struct State {
@@ -48,6 +55,10 @@ struct State {
     synced_through: u64,
     syncs: u64,
     faults: Faults,
+    countdown: Option<Countdown>,
+    /// Batches, counted like `synced_through`, after which nothing is durable any more: the process has
+    /// ended there, whatever it still does until somebody ends it.
+    cut_off: Option<u64>,
 }
 
 struct Faults {
@@ -91,8 +102,14 @@ impl SimulatedDisk {
             synced_through: 0,
             syncs: 0,
             faults,
+            countdown: None,
+            cut_off: None,
         };
-        Self { state: Arc::new(Mutex::new(state)), stalled: watch::Sender::new(false) }
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            stalled: watch::Sender::new(false),
+            answers_held: watch::Sender::new(false),
+        }
     }
 
     /// Opens the disk for a process whose randomness sets how long its syncs take. Stores that were
@@ -120,6 +137,14 @@ impl SimulatedDisk {
         state.generation += 1;
         let image = state.after_crash(seed);
         state.settle(image);
+    }
+
+    /// Loses everything, as a new disk in the place of the old one. Stores that were opened before lose
+    /// the disk.
+    pub fn wipe(&self) {
+        let mut state = self.lock();
+        state.generation += 1;
+        state.settle(Image::default());
     }
 
     /// Another disk, with what [`crash`](Self::crash) with this seed would leave now.
@@ -153,6 +178,53 @@ impl SimulatedDisk {
     /// Whether syncs fail from now on. The store whose sync failed stays failed.
     pub fn fail_syncs(&self, fail: bool) {
         self.lock().faults.fail_syncs = fail;
+    }
+
+    /// Whether the process is stopped: syncs end, and it hears of it when it goes on.
+    pub fn hold_answers(&self, held: bool) {
+        self.answers_held.send_replace(held);
+    }
+
+    /// Ends the process at a call that is still to come, as far as the disk is concerned: nothing that it
+    /// writes after that survives its crash, and no sync ends. `interrupt.act` is called at that moment;
+    /// to end the process, and to [`crash`](Self::crash) the disk, is its caller's part. Takes the place
+    /// of an interrupt that has not come yet; a crash or a new start of the process ends it too.
+    pub fn interrupt(&self, interrupt: Interrupt) {
+        self.lock().countdown = Some(Countdown::new(interrupt));
+    }
+
+    /// Takes back an interrupt that has not come yet.
+    pub fn disarm(&self) {
+        self.lock().countdown = None;
+    }
+
+    /// The process ends here, as by an interrupt.
+    pub fn cut_off(&self) {
+        self.lock().cut_off();
+    }
+
+    /// A value on the disk that [`corrupt`](Self::corrupt) could damage, drawn by `seed`; none if there is
+    /// no value.
+    pub fn any_value(&self, seed: u64) -> Option<(Family, Bytes)> {
+        let image = self.lock().view().clone();
+        let mut keys = Vec::new();
+        for family in image.families() {
+            let entries = image.clone().into_scan(family, Scan::prefix(Bytes::new()));
+            let with_value = entries.filter_map(Result::ok).filter(|(_, value)| !value.is_empty());
+            keys.extend(with_value.map(|(key, _)| (family, key)));
+        }
+        if keys.is_empty() {
+            return None;
+        }
+        Some(keys.swap_remove(SmallRng::seed_from_u64(seed).random_range(0..keys.len())))
+    }
+
+    /// What a reader would find now.
+    ///
+    /// # Errors
+    /// If the family is unknown.
+    pub fn value(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.lock().view().get(family, key)
     }
 
     /// Ends every fault: a sync takes as long as at first, none stalls or fails, and there is space. A
@@ -210,24 +282,42 @@ impl State {
         self.synced_through += written(&self.unsynced);
         self.unsynced.clear();
         self.durable = image;
+        self.countdown = None;
+        self.cut_off = None;
     }
 
     fn after_crash(&self, seed: u64) -> Image {
-        let kept = SmallRng::seed_from_u64(seed).random_range(0..=self.unsynced.len());
+        let all = self.unsynced.len();
+        let survivors = match self.cut_off {
+            // Nothing was synced after it.
+            Some(through) => {
+                usize::try_from(through - self.synced_through).map_or(all, |it| it.min(all))
+            }
+            None => all,
+        };
+        let kept = SmallRng::seed_from_u64(seed).random_range(0..=survivors);
         match kept.checked_sub(1) {
             Some(last) => self.unsynced[last].clone(),
             None => self.durable.clone(),
         }
     }
 
-    fn write(&mut self, batch: &Batch) -> Result<(), StoreError> {
+    /// Writes. Whom to tell if the process ends at this call.
+    fn write(&mut self, batch: &Batch) -> Result<Option<interrupt::Act>, StoreError> {
         if self.faults.full {
             return Err(StoreError::NoSpace);
         }
         let mut image = self.view().clone();
         image.apply(batch)?;
+        let ends = self.ends_at(InterruptedCall::Write);
+        if let Some((Side::Before, _)) = ends {
+            self.cut_off();
+        }
         self.unsynced.push_back(image);
-        Ok(())
+        if let Some((Side::After, _)) = ends {
+            self.cut_off();
+        }
+        Ok(ends.map(|(_, act)| act))
     }
 
     /// The number of batches written so far: what a sync that begins now covers.
@@ -236,12 +326,20 @@ impl State {
     }
 
     /// Ends a sync that began when `through` batches had been written.
-    fn complete_sync(&mut self, through: u64) -> Result<(), StoreError> {
+    fn complete_sync(&mut self, through: u64) -> Result<Synced, StoreError> {
         if self.faults.fail_syncs {
             return Err(StoreError::Failed {
                 action: "sync",
                 message: "the simulated device failed".to_owned(),
             });
+        }
+        if self.cut_off.is_some() {
+            return Ok(Synced::Never(None));
+        }
+        let ends = self.ends_at(InterruptedCall::Sync);
+        if let Some((Side::Before, act)) = ends {
+            self.cut_off();
+            return Ok(Synced::Never(Some(act)));
         }
         while self.synced_through < through
             && let Some(image) = self.unsynced.pop_front()
@@ -250,8 +348,33 @@ impl State {
             self.synced_through += 1;
         }
         self.syncs += 1;
-        Ok(())
+        match ends {
+            None => Ok(Synced::Now),
+            Some((_, act)) => {
+                self.cut_off();
+                Ok(Synced::Never(Some(act)))
+            }
+        }
     }
+
+    fn cut_off(&mut self) {
+        let through = self.written_through();
+        self.cut_off.get_or_insert(through);
+    }
+
+    /// On which side of this call the process ends, if it does.
+    fn ends_at(&mut self, call: InterruptedCall) -> Option<(Side, interrupt::Act)> {
+        let ends = self.countdown.as_mut()?.count(call)?;
+        self.countdown = None;
+        Some(ends)
+    }
+}
+
+/// What comes of a sync.
+enum Synced {
+    Now,
+    /// The process has ended before it could hear of it; if just now, with whom to tell.
+    Never(Option<interrupt::Act>),
 }
 
 fn written(unsynced: &VecDeque<Image>) -> u64 {

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{SimulatedDisk, State};
+use super::{SimulatedDisk, State, Synced};
 use crate::{
     seams::Environment,
     store::{Batch, Entries, Family, Reader, Scan, Store, StoreError, SyncDone, instruments},
@@ -95,15 +95,27 @@ impl Session {
     /// Syncs until nobody waits. One sync covers what was written before it began.
     async fn run(self: Arc<Self>) {
         let mut stalled = self.disk.stalled.subscribe();
+        let mut answers_held = self.disk.answers_held.subscribe();
         while let Some(group) = self.next_group() {
             let began = self.environment.now();
             let through = self.with_disk(|state| Ok(state.written_through()));
             tokio::time::sleep(self.sync_delay()).await;
             // Cannot fail: this session holds the sender.
             let _ = stalled.wait_for(|stalled| !stalled).await;
-            let outcome = through
-                .and_then(|through| self.with_disk(|state| state.complete_sync(through)))
-                .map_err(|error| self.fail(error));
+            let synced =
+                through.and_then(|through| self.with_disk(|state| state.complete_sync(through)));
+            let outcome = match synced {
+                Ok(Synced::Now) => Ok(()),
+                Ok(Synced::Never(act)) => {
+                    if let Some(act) = act {
+                        act();
+                    }
+                    // Those who wait are neither answered nor let go: their process has ended.
+                    return std::future::pending().await;
+                }
+                Err(error) => Err(self.fail(error)),
+            };
+            let _ = answers_held.wait_for(|held| !held).await;
             instruments::synced(self.environment.now().since(began), group.len());
             for done in group {
                 done(outcome.clone());
@@ -127,9 +139,17 @@ impl Reader for SimulatedStore {
 
 impl Store for SimulatedStore {
     fn write(&self, batch: Batch) -> Result<(), StoreError> {
-        self.session
-            .with_disk(|state| if batch.is_empty() { Ok(()) } else { state.write(&batch) })
-            .map_err(|error| self.session.fail(error))
+        if batch.is_empty() {
+            return self.session.with_disk(|_| Ok(())).map_err(|error| self.session.fail(error));
+        }
+        let ends = self
+            .session
+            .with_disk(|state| state.write(&batch))
+            .map_err(|error| self.session.fail(error))?;
+        if let Some(act) = ends {
+            act();
+        }
+        Ok(())
     }
 
     fn sync(&self, done: SyncDone) {
