@@ -60,15 +60,16 @@ pub fn calms(changes: &[(Duration, Change)], time: Range<Duration>) -> Vec<Range
 /// With the first that was not.
 pub fn check(operations: &[Operation], calms: &[Range<Duration>]) -> Result<(), Problem> {
     for calm in calms {
-        let (Some(end), start) = (calm.end.checked_sub(ANSWER_WITHIN), calm.start + RECOVERY) else {
+        let (Some(end), start) = (calm.end.checked_sub(ANSWER_WITHIN), calm.start + RECOVERY)
+        else {
             continue;
         };
         let late = operations.iter().find(|operation| {
             (start..end).contains(&operation.invoked.at)
                 && (matches!(operation.outcome, Outcome::Refused { .. } | Outcome::Unknown)
-                    || operation
-                        .completed
-                        .is_none_or(|completed| completed.at > operation.invoked.at + ANSWER_WITHIN))
+                    || operation.completed.is_none_or(|completed| {
+                        completed.at > operation.invoked.at + ANSWER_WITHIN
+                    }))
         });
         if let Some(late) = late {
             let sentence = format!(
@@ -98,10 +99,10 @@ mod tests {
         use Change::{Begins, Ends};
         let changes =
             [(seconds(3), Begins), (seconds(4), Begins), (seconds(5), Ends), (seconds(6), Ends)];
-        assert_eq!(calms(&changes, seconds(1)..seconds(9)), [
-            seconds(1)..seconds(3),
-            seconds(6)..seconds(9)
-        ]);
+        assert_eq!(
+            calms(&changes, seconds(1)..seconds(9)),
+            [seconds(1)..seconds(3), seconds(6)..seconds(9)]
+        );
         assert_eq!(calms(&changes[..3], seconds(1)..seconds(9)), [seconds(1)..seconds(3)]);
         assert_eq!(calms(&changes[2..], seconds(1)..seconds(9)), []);
         assert_eq!(calms(&[], seconds(1)..seconds(9)), [seconds(1)..seconds(9)]);

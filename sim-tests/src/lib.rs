@@ -16,7 +16,8 @@
 //!   [`board`]: how these and the harness talk.
 //! - [`faults`]: the schedule. [`scenario`]: one that is written down. [`shrink`]: makes one smaller that
 //!   fails. [`seed`]: how everything random follows from one number.
-//! - [`history`], [`linearizability`], [`checks`]: what was seen, and whether it may be. [`witness`]:
+//! - [`history`], [`linearizability`], [`checks`]: what was seen, and whether it may be. [`calm`]: whether
+//!   requests were answered while only the control plane suffered. [`witness`]:
 //!   watches the disks, and checks after each write to one.
 //! - [`trace`], [`report`]: what a person gets to see. [`sabotage`]: breaking things on purpose.
 //!
@@ -54,6 +55,7 @@ compile_error!(
 );
 
 pub mod board;
+pub mod calm;
 pub mod checks;
 pub mod clock;
 pub mod commands;

@@ -1,11 +1,12 @@
 //! One run: a zone is built, works while things go wrong, has to settle, and is checked.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use crate::{
     board::{Board, Phase},
+    calm,
     checks::Problem,
-    faults::{Schedule, TimedFault},
+    faults::{Cast, Effect, Schedule, TimedFault},
     history::{Operation, Outcome},
     linearizability::{self, Verdict as Linearizability},
     report::{HARNESS, Report, Verdict},
@@ -51,9 +52,17 @@ impl Default for RunOptions {
 pub fn run(seed: Seed, options: &RunOptions, trace: &Trace) -> Report {
     let mut world = World::new(seed, &options.world, trace.clone());
     let zone = zone::build(&mut world, seed, &options.zone);
-    let mut run = Run { world, zone, options, schedule: Schedule::default(), faults: 0 };
+    let mut run = Run {
+        world,
+        zone,
+        options,
+        schedule: Schedule::default(),
+        faults: 0,
+        faulty: Duration::ZERO..Duration::ZERO,
+    };
     let problem = run.carry_out(seed).err();
     let operations = run.zone.recorder.operations();
+    let problem = problem.or_else(|| calm::check(&operations, &run.calms()).err());
     // A wrong answer is worse than a zone that does not settle, and may be its cause.
     let verdict = match (judge(&operations), problem) {
         (Verdict::Passed | Verdict::Undecided { .. }, Some(problem)) => Verdict::Violated(problem),
@@ -92,6 +101,13 @@ fn judge(operations: &[Operation]) -> Verdict {
     }
 }
 
+/// Whether a fault lies on the way between clients and index nodes, or between index nodes. Links with
+/// members do not.
+fn concerns_data(timed: &TimedFault, cast: &Cast) -> bool {
+    let hosts = timed.fault.hosts();
+    !hosts.iter().any(|host| cast.members.iter().any(|member| member == host))
+}
+
 struct Run<'a> {
     world: World,
     zone: Zone,
@@ -99,6 +115,8 @@ struct Run<'a> {
     schedule: Schedule,
     /// How many of the schedule's faults were applied.
     faults: usize,
+    /// The time of the faults.
+    faulty: Range<Duration>,
 }
 
 impl Run<'_> {
@@ -107,6 +125,7 @@ impl Run<'_> {
 
         let start = self.world.now();
         let end = start + self.options.faults_for;
+        self.faulty = start..end;
         self.schedule = match &self.options.schedule {
             Some(schedule) => schedule.clone(),
             None => Schedule::generate(seed, &self.zone.cast, start..end),
@@ -126,6 +145,22 @@ impl Run<'_> {
 
         self.zone.board.enter(Phase::Verifying);
         self.until("G9", self.options.verifying_max, Board::is_verified)
+    }
+
+    /// When, in the time of the faults, nothing was wrong on the way of the data.
+    fn calms(&self) -> Vec<Range<Duration>> {
+        let changes: Vec<(Duration, calm::Change)> = self
+            .schedule
+            .faults
+            .iter()
+            .filter(|timed| concerns_data(timed, &self.zone.cast))
+            .filter_map(|timed| match timed.fault.effect() {
+                Effect::Impairs => Some((timed.at, calm::Change::Begins)),
+                Effect::Mends => Some((timed.at, calm::Change::Ends)),
+                Effect::Passes => None,
+            })
+            .collect();
+        calm::calms(&changes, self.faulty.clone())
     }
 
     fn apply_due_faults(&mut self) {
