@@ -5,6 +5,9 @@
 //! What its tasks still do between two seams reaches nobody. When the gate opens, everything that waited
 //! goes on where it was, over the same connections.
 //!
+//! What libraries wait for by tokio's own timers still elapses: HTTP/2's keep-alive, which gives a
+//! connection up after some four seconds, so that only shorter freezes leave all connections as they were.
+//!
 //! The kernel of a frozen process lives: it acknowledges what arrives, takes connections into its backlog,
 //! and ends the syncs that were begun.
 

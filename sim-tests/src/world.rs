@@ -123,6 +123,8 @@ struct Process {
     gate: Gate,
     /// Something is wrong with its disk for which it may end by itself.
     may_end: bool,
+    /// An earlier state of the disk.
+    disk_copy: Option<SimulatedDisk>,
     /// What was damaged on the disk, and what it was damaged to.
     damage: Option<(Family, Bytes, Bytes)>,
 }
@@ -212,6 +214,7 @@ impl World {
             crashes: 0,
             gate: gate.clone(),
             may_end: false,
+            disk_copy: None,
             damage: None,
         };
         self.processes.insert(name.to_owned(), process);

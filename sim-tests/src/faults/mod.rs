@@ -121,6 +121,15 @@ pub enum Fault {
     WipeDisk {
         process: String,
     },
+    /// A copy of the disk is made, for later.
+    CopyDisk {
+        process: String,
+    },
+    /// The process is killed, and will find its disk as it was when it was copied. Never drawn: no
+    /// guarantee holds with such a disk.
+    RestoreDisk {
+        process: String,
+    },
     JumpWallClock {
         process: String,
         seconds: i64,
@@ -200,6 +209,8 @@ impl Fault {
             Fault::CorruptDisk { process } => world.corrupt_disk(process),
             Fault::MendDisk { process } => world.mend_disk(process),
             Fault::WipeDisk { process } => world.wipe_disk(process),
+            Fault::CopyDisk { process } => world.copy_disk(process),
+            Fault::RestoreDisk { process } => world.restore_disk(process),
             Fault::JumpWallClock { process, seconds } => {
                 world.jump_wall_clock(process, seconds.saturating_mul(1_000));
             }
@@ -224,6 +235,8 @@ impl Fault {
             | Fault::CorruptDisk { process }
             | Fault::MendDisk { process }
             | Fault::WipeDisk { process }
+            | Fault::CopyDisk { process }
+            | Fault::RestoreDisk { process }
             | Fault::JumpWallClock { process, .. } => vec![process],
             Fault::CutOneWay { from: a, to: b }
             | Fault::Cut { a, b }
@@ -256,7 +269,8 @@ impl Fault {
             | Fault::FillDisk { .. }
             | Fault::LowDisk { .. }
             | Fault::CorruptDisk { .. }
-            | Fault::WipeDisk { .. } => Effect::Impairs,
+            | Fault::WipeDisk { .. }
+            | Fault::RestoreDisk { .. } => Effect::Impairs,
             Fault::Restart { .. }
             | Fault::Thaw { .. }
             | Fault::Unmute { .. }
@@ -264,7 +278,7 @@ impl Fault {
             | Fault::Rejoin { .. }
             | Fault::QuickenNetwork
             | Fault::MendDisk { .. } => Effect::Mends,
-            Fault::JumpWallClock { .. } => Effect::Passes,
+            Fault::CopyDisk { .. } | Fault::JumpWallClock { .. } => Effect::Passes,
         }
     }
 }

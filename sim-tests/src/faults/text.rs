@@ -70,6 +70,8 @@ impl fmt::Display for Fault {
             Fault::CorruptDisk { process } => write!(formatter, "corrupted disk of {process}"),
             Fault::MendDisk { process } => write!(formatter, "mended disk of {process}"),
             Fault::WipeDisk { process } => write!(formatter, "wiped disk of {process}"),
+            Fault::CopyDisk { process } => write!(formatter, "copied disk of {process}"),
+            Fault::RestoreDisk { process } => write!(formatter, "old disk of {process}"),
             Fault::JumpWallClock { process, seconds } => {
                 write!(formatter, "wall clock of {process} jumps by {seconds} s")
             }
@@ -133,6 +135,8 @@ fn of_words(words: &[&str]) -> Option<Fault> {
         ["corrupted", "disk", "of", process] => Fault::CorruptDisk { process: own(process) },
         ["mended", "disk", "of", process] => Fault::MendDisk { process: own(process) },
         ["wiped", "disk", "of", process] => Fault::WipeDisk { process: own(process) },
+        ["copied", "disk", "of", process] => Fault::CopyDisk { process: own(process) },
+        ["old", "disk", "of", process] => Fault::RestoreDisk { process: own(process) },
         ["wall", "clock", "of", process, "jumps", "by", seconds, "s"] => {
             Fault::JumpWallClock { process: own(process), seconds: seconds.parse().ok()? }
         }
@@ -191,6 +195,13 @@ impl fmt::Display for TimedFault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_never_drawn_can_be_read_too() {
+        for text in ["copied disk of node-1", "old disk of node-1"] {
+            assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
+        }
+    }
 
     #[test]
     fn what_is_no_fault_is_refused() {

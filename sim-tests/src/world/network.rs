@@ -51,9 +51,10 @@ impl World {
 
     /// From now on all messages take up to `latency_max`.
     pub fn slow_network(&mut self, latency_max: Duration) {
-        for (number, a) in self.hosts.clone().iter().enumerate() {
-            for b in self.hosts[number + 1..].to_vec() {
-                self.slow_link(a, &b, latency_max);
+        let hosts = self.hosts.clone();
+        for (number, a) in hosts.iter().enumerate() {
+            for b in &hosts[number + 1..] {
+                self.slow_link(a, b, latency_max);
             }
         }
     }

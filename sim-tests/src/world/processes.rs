@@ -184,6 +184,24 @@ impl World {
         self.process(name).disk.wipe();
     }
 
+    /// Keeps a copy of what a crash would leave on the process's disk now.
+    pub fn copy_disk(&mut self, name: &str) {
+        tracing::info!(process = name, "the disk is copied");
+        let seed = self.seed.derive(name, 0);
+        let process = self.process_mut(name);
+        process.disk_copy = Some(process.disk.crash_image(seed.derive("copy", process.crashes).0));
+    }
+
+    /// Kills the process and puts the copy in the place of its disk, if there is one.
+    pub fn restore_disk(&mut self, name: &str) {
+        self.crash(name, Crash::ProcessKilled);
+        let process = self.process(name);
+        if let Some(copy) = &process.disk_copy {
+            tracing::info!(process = name, "the disk is as it was when it was copied");
+            process.disk.restore(copy);
+        }
+    }
+
     /// The disk works as at the start, and a damaged record is whole again. If the process may have
     /// stopped because of its disk, it loses what it had not synced, and starts again: a store whose sync
     /// has failed stays failed.

@@ -147,6 +147,15 @@ impl SimulatedDisk {
         state.settle(Image::default());
     }
 
+    /// Becomes what another disk is, as if it were put in this one's place. Stores that were opened before
+    /// lose the disk.
+    pub fn restore(&self, other: &Self) {
+        let image = other.lock().view().clone();
+        let mut state = self.lock();
+        state.generation += 1;
+        state.settle(image);
+    }
+
     /// Another disk, with what [`crash`](Self::crash) with this seed would leave now.
     pub fn crash_image(&self, seed: u64) -> Self {
         Self::holding(self.lock().after_crash(seed))
