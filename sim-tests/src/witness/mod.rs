@@ -47,6 +47,8 @@ struct Host {
     kind: Kind,
     /// Which start of the process; what stores of earlier starts still say is of no interest.
     boot: u64,
+    /// What was on the disk when the process started could not be understood.
+    blind: bool,
     /// A vote or an entry was written, and no sync was asked for since.
     owes_sync: bool,
     /// By batch: how far a group's log was when it was written.
@@ -108,14 +110,18 @@ impl Witness {
         let boot = {
             let mut state = self.lock();
             let boot = state.hosts.get(name).map_or(0, |host| host.boot + 1);
-            let host = Host { kind, boot, owes_sync: false, unsynced: Vec::new() };
-            state.hosts.insert(name.to_owned(), host);
             let booted =
                 content(store.as_ref(), families).map_err(damaged).and_then(|content| match kind {
                     Kind::Member => state.members.boots(name, &content),
                     Kind::IndexNode => state.index_nodes.boots(name, &content),
                 });
-            state.note(booted);
+            // A disk may have been damaged on purpose: then the process has to notice, and not this one.
+            let blind = matches!(&booted, Err(problem) if problem.guarantee == HARNESS);
+            let host = Host { kind, boot, blind, owes_sync: false, unsynced: Vec::new() };
+            state.hosts.insert(name.to_owned(), host);
+            if !blind {
+                state.note(booted);
+            }
             boot
         };
         Arc::new(WitnessedStore::new(store, name.to_owned(), self.clone(), boot))
@@ -128,7 +134,9 @@ impl Witness {
     fn written(&self, name: &str, boot: u64, batch: u64, changes: &[Change], store: &dyn Reader) {
         let mut state = self.lock();
         let State { hosts, members, index_nodes, .. } = &mut *state;
-        let Some(host) = hosts.get_mut(name).filter(|host| host.boot == boot) else { return };
+        let Some(host) = hosts.get_mut(name).filter(|host| host.boot == boot && !host.blind) else {
+            return;
+        };
         let written = match host.kind {
             Kind::Member => members.written(name, changes, store),
             Kind::IndexNode => index_nodes.written(name, changes),
