@@ -8,12 +8,14 @@
 //! - [`raft`]: the Raft log of one or of many groups over the store seam.
 //! - [`grpc`]: server and client bootstrap: TLS, limits, deadlines, retries, errors with detail.
 //! - [`configuration`]: one TOML file, overridden by the environment, overridden by flags.
-//! - [`telemetry`]: logs, and metrics on `/metrics`.
+//! - [`telemetry`]: logs, and metrics on `/metrics`. [`coverage`]: marks by which a test sees that it got
+//!   somewhere.
 //!
 //! **Architecture invariant**: nothing here knows what a partition or a node is, and nothing here
 //! decides anything about them.
 
 pub mod configuration;
+pub mod coverage;
 pub mod grpc;
 pub mod raft;
 pub mod record;

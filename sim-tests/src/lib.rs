@@ -13,10 +13,11 @@
 //!   Under it [`network`], [`clock`] and [`randomness`], the seams; [`links`], what is cut.
 //! - [`zone`]: a zone in a world. [`workload`], [`operator`], [`commands`]: the programs that use it;
 //!   [`board`]: how these and the harness talk.
-//! - [`faults`]: the schedule. [`scenario`]: one that is written down. [`shrink`]: makes one smaller that
-//!   fails. [`seed`]: how everything random follows from one number.
+//! - [`faults`]: the schedule. [`scenario`]: one that is written down; [`shipped`]: those that come with
+//!   this crate. [`shrink`]: makes one smaller that fails. [`seed`]: how everything random follows from one number.
 //! - [`history`], [`linearizability`], [`checks`]: what was seen, and whether it may be.
-//! - [`trace`], [`report`]: what a person gets to see. [`sabotage`]: breaking things on purpose.
+//! - [`trace`], [`report`]: what a person gets to see. [`coverage`]: what a run got into, and what a sweep
+//!   has to get into. [`sabotage`]: breaking things on purpose.
 //!
 //! # A run of one's own
 //!
@@ -55,6 +56,7 @@ pub mod board;
 pub mod checks;
 pub mod clock;
 pub mod commands;
+pub mod coverage;
 pub mod faults;
 pub mod history;
 pub mod linearizability;
@@ -67,6 +69,7 @@ pub mod run;
 pub mod sabotage;
 pub mod scenario;
 pub mod seed;
+pub mod shipped;
 pub mod shrink;
 pub mod trace;
 pub mod workload;

@@ -5,9 +5,12 @@
 //! the seed does not decide. The trace therefore holds nothing that differs from run to run for good
 //! reason: no wall-clock time (openraft shows moments as such; they are masked), and no payload of a
 //! network message (hyper puts the date into headers).
+//!
+//! [Coverage marks](crate::coverage) come the same way as log events, and are kept apart: they are no
+//! part of the lines and of the hash.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     fmt::{self, Write as _},
     io::Write as _,
     sync::{Arc, Mutex, PoisonError},
@@ -25,6 +28,8 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
+use crate::coverage;
+
 /// What is traced: everything that a process logs for its operator and its developer, each message on
 /// the simulated network, and openraft's own milestones.
 const FILTER: &str = "warn,openraft=info,turmoil=trace,runtime=debug,control_plane=debug,\
@@ -32,6 +37,9 @@ const FILTER: &str = "warn,openraft=info,turmoil=trace,runtime=debug,control_pla
 
 /// The target of turmoil's own events.
 const NETWORK_TARGET: &str = "turmoil";
+
+/// The level of coverage marks, which every process sends and only the simulation asks for.
+const COVERAGE_DIRECTIVE: &str = "coverage=trace";
 
 /// How many lines are kept for a report.
 const RECENT_LINES: usize = 40;
@@ -52,6 +60,7 @@ struct State {
     hash: u64,
     lines: u64,
     recent: VecDeque<String>,
+    marks: BTreeSet<String>,
     now: Duration,
     /// Whether `now` is to be believed and not the current host's clock.
     pinned: bool,
@@ -70,6 +79,7 @@ impl Trace {
             hash: FNV_OFFSET,
             lines: 0,
             recent: VecDeque::with_capacity(RECENT_LINES),
+            marks: BTreeSet::new(),
             now: Duration::ZERO,
             pinned: true,
             print,
@@ -84,7 +94,7 @@ impl Trace {
     pub fn install(&self) -> Result<(), tracing::subscriber::SetGlobalDefaultError> {
         let subscriber = tracing_subscriber::registry()
             .with(TraceLayer { trace: self.clone() })
-            .with(EnvFilter::new(FILTER));
+            .with(EnvFilter::new(format!("{FILTER},{COVERAGE_DIRECTIVE}")));
         tracing::subscriber::set_global_default(subscriber)
     }
 
@@ -96,6 +106,11 @@ impl Trace {
     /// The last lines that processes logged, oldest first.
     pub fn recent(&self) -> Vec<String> {
         self.with(|state| state.recent.iter().cloned().collect())
+    }
+
+    /// The coverage marks that were reached until now.
+    pub fn marks(&self) -> BTreeSet<String> {
+        self.with(|state| state.marks.clone())
     }
 
     /// To be called before the harness acts on the world between two steps: the time of all events
@@ -149,6 +164,11 @@ impl Trace {
 
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0100_0000_01b3;
+
+/// The FNV-1a hash of some bytes: tells things apart that nobody forges.
+pub fn hash_of(bytes: &[u8]) -> u64 {
+    fnv(FNV_OFFSET, bytes)
+}
 
 fn fnv(hash: u64, bytes: &[u8]) -> u64 {
     bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(FNV_PRIME))
@@ -254,7 +274,20 @@ where
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let metadata = event.metadata();
+        if metadata.target() == coverage::TARGET {
+            let mark = coverage::mark_of(event);
+            self.trace.with(|state| {
+                if !state.marks.contains(&mark) {
+                    state.marks.insert(mark);
+                }
+            });
+            return;
+        }
         let network = metadata.target() == NETWORK_TARGET;
+        if network && metadata.fields().len() == 1 {
+            // Not a message: turmoil counts its steps, a thousand each second.
+            return;
+        }
         let mut line = format!("{:>11.6} ", self.trace.time().as_secs_f64());
         let host = context.event_scope(event).and_then(|scope| {
             scope
@@ -311,6 +344,7 @@ mod tests {
         let subscriber = tracing_subscriber::registry().with(TraceLayer { trace: trace.clone() });
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(target: "turmoil", protocol = "TCP [0x1]", "Send");
+            tracing::trace!(target: "turmoil", "step 7");
         });
         let network = trace.digest();
         let other = Trace::new(Print::Nothing);
@@ -321,5 +355,19 @@ mod tests {
         assert_eq!(network, other.digest());
         assert_eq!(network.1, 1);
         assert!(trace.recent().is_empty(), "a report shows what processes logged");
+    }
+
+    #[test]
+    fn coverage_marks_are_no_part_of_the_trace() {
+        let trace = Trace::new(Print::Nothing);
+        let empty = trace.digest();
+        let subscriber = tracing_subscriber::registry().with(TraceLayer { trace: trace.clone() });
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::trace!(target: "coverage", mark = "a path");
+            tracing::trace!(target: "coverage", mark = "an answer", variant = ?Some("this"));
+        });
+        assert_eq!(trace.digest(), empty);
+        let marks: Vec<String> = trace.marks().into_iter().collect();
+        assert_eq!(marks, ["a path", "an answer: Some"]);
     }
 }
