@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 SEEDS ?= 100
 
-.PHONY: help run test build lint fmt setup sim trials check-docs test-processes
+.PHONY: help run test build lint fmt setup sim bench-sim trials check-docs test-processes
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -12,8 +12,10 @@ help: ## This list
 run: build ## Set up, build, and run the demo: a zone on this machine, faults and all
 	target/debug/zonectl demo $(ARGS)
 
-# It also builds the servers, which the suite over real processes starts.
+# Determinism first: what the simulation says stands on it. The whole also builds the servers, which the
+# suite over real processes starts.
 test: setup ## Set up, and pass all tests
+	$(CARGO) test --workspace --test determinism -- --nocapture
 	$(CARGO) test --workspace
 
 test-processes: setup ## Of the tests only those with whole zones of real processes (minutes)
@@ -30,8 +32,11 @@ lint: setup ## Formatting and clippy, as CI runs them
 fmt: ## Format the code
 	$(CARGO) fmt --all
 
-sim: build ## Simulate whole zones: make sim SEEDS=1000
-	target/debug/sim sweep --seeds 0..$(SEEDS)
+sim: build ## Simulate whole zones: make sim SEEDS=1000, with ARGS for `sim sweep`
+	target/debug/sim sweep --seeds 0..$(SEEDS) $(ARGS)
+
+bench-sim: build ## How fast zones are simulated here (a minute, with nothing else running)
+	target/debug/sim bench $(ARGS)
 
 trials: setup ## Faults on real processes under load, many times over, with figures (about 8 minutes)
 	$(CARGO) build --workspace --bins --examples

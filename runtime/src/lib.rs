@@ -9,12 +9,14 @@
 //! - [`grpc`]: server and client bootstrap: TLS, limits, deadlines, retries, errors with detail.
 //! - [`configuration`]: one TOML file, overridden by the environment, overridden by flags.
 //! - [`time`]: local waiting, which a simulation can put on a process's own clock.
-//! - [`telemetry`]: logs, and metrics on `/metrics`.
+//! - [`telemetry`]: logs, and metrics on `/metrics`. [`coverage`]: marks by which a test sees that it got
+//!   somewhere.
 //!
 //! **Architecture invariant**: nothing here knows what a partition or a node is, and nothing here
 //! decides anything about them.
 
 pub mod configuration;
+pub mod coverage;
 pub mod grpc;
 pub mod raft;
 pub mod record;

@@ -14,12 +14,14 @@
 //!   [`links`], what is cut.
 //! - [`zone`]: a zone in a world. [`workload`], [`operator`], [`commands`]: the programs that use it;
 //!   [`board`]: how these and the harness talk.
-//! - [`faults`]: the schedule. [`scenario`]: one that is written down. [`shrink`]: makes one smaller that
-//!   fails. [`seed`]: how everything random follows from one number.
+//! - [`faults`]: the schedule. [`scenario`]: one that is written down; [`shipped`]: those that come with
+//!   this crate. [`shrink`]: makes one smaller that fails. [`seed`]: how everything random follows from one
+//!   number.
 //! - [`history`], [`linearizability`], [`checks`]: what was seen, and whether it may be. [`calm`]: whether
-//!   requests were answered while only the control plane suffered. [`witness`]:
-//!   watches the disks, and checks after each write to one.
-//! - [`trace`], [`report`]: what a person gets to see. [`sabotage`]: breaking things on purpose.
+//!   requests were answered while only the control plane suffered. [`witness`]: watches the disks, and
+//!   checks after each write to one.
+//! - [`trace`], [`report`]: what a person gets to see. [`coverage`]: what a run got into, and what a sweep
+//!   has to get into. [`sabotage`]: breaking things on purpose.
 //!
 //! # A run of one's own
 //!
@@ -59,6 +61,7 @@ pub mod calm;
 pub mod checks;
 pub mod clock;
 pub mod commands;
+pub mod coverage;
 pub mod faults;
 pub mod gate;
 pub mod history;
@@ -72,6 +75,7 @@ pub mod run;
 pub mod sabotage;
 pub mod scenario;
 pub mod seed;
+pub mod shipped;
 pub mod shrink;
 pub mod trace;
 pub mod witness;

@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use proto::v1::{
-    GetPartitionMapRequest, GetZoneStatusRequest, InitRequest, ListPartitionsRequest,
-    PartitionSummary, ZoneStatus, admin_service_client::AdminServiceClient,
-    routing_service_client::RoutingServiceClient,
+    GetPartitionMapRequest, GetZoneStatusRequest, InitRequest, ListOperationsRequest,
+    ListPartitionsRequest, PartitionSummary, WatchEventsRequest, ZoneStatus,
+    admin_service_client::AdminServiceClient, routing_service_client::RoutingServiceClient,
 };
 use runtime::{
     grpc::{ChannelOptions, Channels, MESSAGE_BYTES_MAX},
@@ -18,6 +18,7 @@ use tonic::{Code, Request, Response, Status};
 use crate::{
     board::{Board, Phase},
     checks::{self, Problem},
+    coverage,
     history::{Call, Outcome},
     workload::{RecordingClient, value_of},
 };
@@ -118,6 +119,10 @@ impl Operator {
         }
         self.board.wait_for("the operator to look");
         self.wait_until_at_rest(partitions, replication_factor).await;
+        while let Err(missing) = self.read_ledger().await {
+            self.board.wait_for(missing);
+            self.environment.sleep(LOOK_INTERVAL).await;
+        }
         self.board.set_settled();
         Ok(())
     }
@@ -212,6 +217,29 @@ impl Operator {
             self.report(checks::check_partition_map(&map));
         }
         Ok(())
+    }
+
+    /// Marks what has happened, as the zone itself tells it.
+    async fn read_ledger(&self) -> Result<(), String> {
+        for member in &self.members {
+            let mut admin = self.admin(member);
+            let request = ListOperationsRequest { include_ended: true, limit: 1_000 };
+            let call = admin.list_operations(Request::new(request));
+            let Ok(operations) = self.in_time(CALL_TIMEOUT, call).await else { continue };
+            let request = WatchEventsRequest { after_sequence: 0, follow: false };
+            let call = admin.watch_events(Request::new(request));
+            let Ok(mut events) = self.in_time(CALL_TIMEOUT, call).await else { continue };
+            while let Some(Ok(Some(event))) =
+                self.environment.timeout(CALL_TIMEOUT, events.message()).await
+            {
+                coverage::of_event(&event).iter().for_each(|mark| coverage::reached(mark));
+            }
+            for operation in operations.operations {
+                coverage::of_operation(&operation).iter().for_each(|mark| coverage::reached(mark));
+            }
+            return Ok(());
+        }
+        Err("a member to tell the ledger".into())
     }
 
     fn report(&self, checked: Result<(), Problem>) {

@@ -1,6 +1,6 @@
 //! What a run found, for people and for machines. It follows from the seed and the options alone.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -37,12 +37,15 @@ pub struct Report {
     pub refused: usize,
     /// What was done to the zone, in words.
     pub faults: Vec<String>,
+    /// The [coverage marks](crate::coverage) that were reached.
+    pub marks: BTreeSet<String>,
     /// The last lines of the trace.
     pub recent: Vec<String>,
 }
 
 /// Exit codes of the binary `sim`, for one run and for a sweep (whose code is its worst run's: harness,
-/// then violation, then undecided). 2 is for a command line that makes no sense.
+/// then violation, then undecided). 2 is for a command line that makes no sense, 130 for a sweep that was
+/// interrupted.
 pub mod exit {
     /// Every guarantee held.
     pub const PASSED: u8 = 0;
@@ -52,9 +55,29 @@ pub mod exit {
     pub const UNDECIDED: u8 = 3;
     /// The simulation itself could not be carried out.
     pub const HARNESS_FAILED: u8 = 4;
+    /// A sweep was ended from outside before it was through, as shells have it for Ctrl-C.
+    pub const INTERRUPTED: u8 = 130;
 }
 
 impl Report {
+    /// The report of a run that ended before it could tell more.
+    pub fn broken_off(seed: u64, zone: String, problem: Problem) -> Self {
+        Self {
+            seed,
+            verdict: Verdict::Violated(problem),
+            trace_hash: String::new(),
+            trace_lines: 0,
+            zone,
+            simulated_ms: 0,
+            operations: 0,
+            unknown: 0,
+            refused: 0,
+            faults: Vec::new(),
+            marks: BTreeSet::new(),
+            recent: Vec::new(),
+        }
+    }
+
     pub fn exit_code(&self) -> u8 {
         match &self.verdict {
             Verdict::Passed => exit::PASSED,
@@ -128,6 +151,7 @@ mod tests {
             unknown: 1,
             refused: 0,
             faults: vec!["kill node-1".into()],
+            marks: BTreeSet::from(["fault: kill".into()]),
             recent: vec!["the last line".into()],
         }
     }

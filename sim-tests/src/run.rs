@@ -1,11 +1,12 @@
 //! One run: a zone is built, works while things go wrong, has to settle, and is checked.
 
-use std::{ops::Range, time::Duration};
+use std::{collections::BTreeSet, ops::Range, time::Duration};
 
 use crate::{
     board::{Board, Phase},
     calm,
     checks::Problem,
+    coverage,
     faults::{Cast, Effect, Schedule, TimedFault},
     history::{Operation, Outcome},
     linearizability::{self, Verdict as Linearizability},
@@ -63,6 +64,11 @@ pub fn run(seed: Seed, options: &RunOptions, trace: &Trace) -> Report {
     let problem = run.carry_out(seed).err();
     let operations = run.zone.recorder.operations();
     let problem = problem.or_else(|| calm::check(&operations, &run.calms()).err());
+    let faults = &run.schedule.faults[..run.faults];
+    let mut marks = trace.marks();
+    marks.extend(coverage::of_faults(faults));
+    marks.extend(coverage::of_history(&operations));
+    let problem = problem.or_else(|| check_marks(&marks));
     // A wrong answer is worse than a zone that does not settle, and may be its cause.
     let verdict = match (judge(&operations), problem) {
         (Verdict::Passed | Verdict::Undecided { .. }, Some(problem)) => Verdict::Violated(problem),
@@ -82,9 +88,19 @@ pub fn run(seed: Seed, options: &RunOptions, trace: &Trace) -> Report {
         operations: operations.len(),
         unknown: count(|outcome| matches!(outcome, Outcome::Unknown)),
         refused: count(|outcome| matches!(outcome, Outcome::Refused { .. })),
-        faults: run.schedule.faults[..run.faults].iter().map(TimedFault::to_string).collect(),
+        faults: faults.iter().map(TimedFault::to_string).collect(),
+        marks,
         recent: trace.recent(),
     }
+}
+
+/// The list of marks stays true: nothing is reached that is not in it.
+fn check_marks(reached: &BTreeSet<String>) -> Option<Problem> {
+    let unlisted = coverage::unlisted(reached);
+    (!unlisted.is_empty()).then(|| {
+        Problem::new(HARNESS, "coverage marks were reached that the list of them does not hold")
+            .with_details(unlisted.join("\n"))
+    })
 }
 
 /// The checks that need the whole history.

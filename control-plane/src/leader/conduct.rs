@@ -206,16 +206,19 @@ impl Conductor {
             Ok(Applied::Batch { refused, .. }) => {
                 for (position, refusal) in refused {
                     tracing::info!(position, %refusal, "one item of a batch was refused");
+                    runtime::mark!("planned item refused", refusal);
                 }
                 true
             }
             Ok(_) => true,
             Err(ProposeError::Refused(refusal)) => {
                 tracing::info!(%refusal, "an action was refused");
+                runtime::mark!("planned item refused", refusal);
                 true
             }
             Err(error) => {
                 tracing::warn!(%error, "an action was not committed");
+                runtime::mark!("conductor: an action was not committed");
                 false
             }
         }

@@ -104,6 +104,7 @@ impl Judge {
             Note::Dialled(node, dial) => {
                 self.dialling.remove(&node);
                 tracing::debug!(node = node.get(), ?dial, "a node without session was dialled");
+                runtime::mark!("node dialled", dial);
                 match dial {
                     Dial::Refused => self.reign.dial_refused(node),
                     Dial::Answered => self.reign.dial_answered(node),
@@ -152,6 +153,7 @@ impl Judge {
             if let Err(error) = reign.propose(action, "").await {
                 // Another round concludes again, from what is committed by then.
                 tracing::warn!(%error, "a judgement was not committed");
+                runtime::mark!("judge: a judgement was not committed");
                 // Not at once: the leader is being replaced, say.
                 reign.environment().sleep(RETRY_PAUSE).await;
             }

@@ -88,6 +88,7 @@ async fn reign(member: &Arc<Member>, term: Term) {
     ::metrics::gauge!(metrics::LEADER).set(0.0);
     figures::clear();
     tracing::info!(term = term.get(), reason, "this member does not lead any more");
+    runtime::mark!("reign ended", reason);
 }
 
 /// Waits until this member may not give orders in this term any more; says why.

@@ -147,6 +147,7 @@ impl OrderBook {
             }
             for order in orders() {
                 tracing::debug!(node = node.get(), ?order, "order sent");
+                runtime::mark!("order sent", kind(order));
                 ::metrics::counter!(metrics::ORDERS, "kind" => kind(order)).increment(1);
             }
             for (partition, orders) in chunk {

@@ -272,6 +272,7 @@ impl Reign {
         }
         for refusal in report.refusals {
             ::metrics::counter!(metrics::ORDERS_REFUSED).increment(1);
+            runtime::mark!("order: the leader heard that it was refused");
             tracing::info!(
                 node = node.get(),
                 partition = refusal.partition_id,

@@ -123,6 +123,7 @@ impl Driver {
 
     fn call(&self, call: Call, address: Option<String>, fence: Fence) {
         tracing::debug!(?call, "takeover");
+        runtime::mark!("take-over asked", call.kind);
         let (reign, answers) = (Arc::clone(&self.reign), self.answers.clone());
         tokio::spawn(async move {
             let id = call.id;
@@ -143,6 +144,7 @@ impl Driver {
         tokio::spawn(async move {
             if let Err(error) = reign.propose(record, "").await {
                 tracing::warn!(%error, "the record of a takeover was not committed");
+                runtime::mark!("take-over: its record was not committed");
             }
         });
     }

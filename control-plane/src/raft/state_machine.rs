@@ -176,6 +176,7 @@ impl RaftStateMachine<TypeConfig> for ZoneStateMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> ZoneSnapshotBuilder {
+        runtime::mark!("snapshot of the zone built");
         // The store shows exactly the applied entries now: this runs between two of them.
         let snapshot = SnapshotOf::<TypeConfig, ZoneSnapshot> {
             meta: SnapshotMetaOf::<TypeConfig> {
@@ -213,6 +214,7 @@ impl RaftStateMachine<TypeConfig> for ZoneStateMachine {
         synced(self.store.as_ref()).await?;
         self.applied = applied;
         self.zone.replace(state);
+        runtime::mark!("snapshot of the zone installed");
         self.current_snapshot =
             Some(SnapshotOf::<TypeConfig, ZoneSnapshot> { meta: meta.clone(), snapshot });
         Ok(())

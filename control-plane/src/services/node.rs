@@ -139,6 +139,7 @@ impl NodeApi {
         let fence = reign.fence();
         if (highest.zone_generation, highest.term) > (fence.generation.get(), fence.term.get()) {
             // A newer leader has spoken to this node: this one is about to learn of it.
+            runtime::mark!("session: the node has seen a newer leader");
             return Err(self.member.wrong_leader());
         }
         Ok((node, incarnation))
@@ -177,6 +178,7 @@ impl Session {
             let report = tokio::select! {
                 biased;
                 () = superseded.cancelled() => {
+                    runtime::mark!("session: superseded by a newer one");
                     return End::Closed(Status::aborted("a newer session of this node has begun"));
                 }
                 () = self.reign.ended().cancelled() => return End::Closed(self.member.wrong_leader()),

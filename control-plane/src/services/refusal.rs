@@ -10,6 +10,8 @@ use crate::raft::group::{Peer, ProposeError};
 
 /// The asked member does not lead; here is who does.
 pub fn wrong_leader(leader: Option<Peer>) -> Status {
+    let variant = if leader.is_some() { "with a hint" } else { "without a hint" };
+    runtime::mark!("asked a member that does not lead", variant);
     let message = match &leader {
         Some(leader) => {
             format!("this member does not lead: ask member {} at {}", leader.id, leader.address)
@@ -24,6 +26,7 @@ pub fn wrong_leader(leader: Option<Peer>) -> Status {
 
 /// The model has refused a command.
 pub fn status(refusal: &Refusal) -> Status {
+    runtime::mark!("command refused", refusal);
     let code = match refusal.category() {
         Category::InvalidArgument => Code::InvalidArgument,
         Category::NotFound => Code::NotFound,
@@ -47,6 +50,7 @@ pub fn propose_status(error: &ProposeError) -> Status {
         ProposeError::NotLeader { leader } => wrong_leader(leader.clone()),
         ProposeError::Refused(refusal) => status(refusal),
         ProposeError::Unknown(_) => {
+            runtime::mark!("command: its outcome was not known");
             let message = format!(
                 "{error}: look whether it took effect, or repeat it with the same idempotency key"
             );

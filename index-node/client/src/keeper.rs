@@ -134,6 +134,7 @@ impl Keeper {
                 "outcome" => if succeeded { "ok" } else { "failed" })
             .increment(1);
             self.refreshed.send_modify(|count| *count += 1);
+            runtime::mark!("client: refresh of the map", succeeded);
             if succeeded {
                 backoff.reset();
             } else {
@@ -153,6 +154,7 @@ impl Keeper {
                 Ok(()) => tracing::debug!(address, "the watch of the partition map ended"),
                 Err(error) => {
                     tracing::debug!(address, %error, "the watch of the partition map broke");
+                    runtime::mark!("client: the watch of the map broke");
                 }
             }
             if updates > 0 {

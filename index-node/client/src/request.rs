@@ -175,6 +175,7 @@ impl<'a> Request<'a> {
             };
             let Some(address) = directory.address(node) else {
                 self.last_problem = format!("the address of node {node} is not known");
+                runtime::mark!("client: the address of a node was not known");
                 self.shared.keeper.want_refresh();
                 continue;
             };
@@ -207,6 +208,7 @@ impl<'a> Request<'a> {
     ) -> Result<Answer, Next> {
         let counts = self.attempts > 0 && !std::mem::take(&mut self.correcting);
         if counts && !self.shared.budget.take() {
+            runtime::mark!("client: the budget of retries was used up");
             let wait = self.backoff.draw_longest(&self.shared.environment);
             self.shared.environment.sleep(wait.min(self.remaining())).await;
             if self.remaining().is_zero() {
@@ -222,6 +224,9 @@ impl<'a> Request<'a> {
         let (verdict, problem) = match answer {
             Some(Ok((answer, time_ms))) => {
                 self.shared.directory.note_success(route.partition, node, time_ms);
+                if self.write.as_ref().is_some_and(|write| write.maybe_done) {
+                    runtime::mark!("client: a retry told the outcome of a write");
+                }
                 count_attempt("ok");
                 return Ok(answer);
             }
@@ -239,13 +244,19 @@ impl<'a> Request<'a> {
         if verdict.node_answered() {
             directory.note_alive(node);
         }
+        runtime::mark!("client was told", verdict);
         match verdict {
             Verdict::WrongLeader { hint } => {
                 let followed = hint.is_some_and(|hint| {
                     directory.note_hint(route.partition, &hint);
                     hint.leader != node && self.candidates.follow(hint.leader)
                 });
-                if followed { Next::Go } else { Next::Others }
+                if followed {
+                    runtime::mark!("client: a hint to the leader was followed");
+                    Next::Go
+                } else {
+                    Next::Others
+                }
             }
             Verdict::WrongRange { correction } => {
                 let better = correction.is_some_and(|one| directory.correct_range(&one));
@@ -302,10 +313,12 @@ impl<'a> Request<'a> {
         if !write.maybe_done {
             // No attempt was proposed: the write is free to take an expiry that fits.
             write.expires_at_ms = None;
+            runtime::mark!("client: a write took another expiry");
             return if self.candidates.ask_again(node) { Next::Go } else { self.backed_off() };
         }
         if write.expires_at_ms.is_some_and(|expires| now_ms > expires) {
             // It can no longer take effect; whether it has, nobody remembers.
+            runtime::mark!("client: a write expired before its outcome was learnt");
             self.last_problem = "the write expired before its outcome was learnt".to_owned();
             return Next::End(self.out_of_time());
         }
@@ -333,7 +346,10 @@ impl<'a> Request<'a> {
         let short = self.backoff.draw(&shared.environment);
         let wait = match &self.claim {
             Some(_) => short,
-            None => self.backoff.draw_longest(&shared.environment),
+            None => {
+                runtime::mark!("client: a request leaned on the probe of another");
+                self.backoff.draw_longest(&shared.environment)
+            }
         };
         let wait = wait.min(self.remaining());
         let news = shared.directory.news_after(route.partition, news);

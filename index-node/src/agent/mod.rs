@@ -55,6 +55,7 @@ impl Agent {
                 backoff = BACKOFF_MIN;
             }
             tracing::info!(member = registered.endpoint, %error, "the session has ended");
+            runtime::mark!("session ended", error);
             self.registrar.prefer(error.leader_hint());
             self.environment.sleep(self.environment.jittered(backoff)).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);

@@ -109,6 +109,9 @@ impl Registrar {
                     self.log(&endpoint, &status);
                     let hint = leader_hint(&status);
                     let follow = hint.is_some();
+                    if follow {
+                        runtime::mark!("registration: a hint to the leader was followed");
+                    }
                     self.prefer(hint);
                     asked += 1;
                     if for_good(&status) {
@@ -193,6 +196,7 @@ impl Registrar {
             return;
         }
         if for_good(status) {
+            runtime::mark!("registration: refused for good");
             tracing::warn!(
                 member = endpoint,
                 refusal = text,

@@ -105,7 +105,11 @@ impl<'a> ApplyRun<'a> {
                 own,
                 leaders: leaders.checksum,
             }),
-            Some(_) | None => Ok(()),
+            Some(_) => {
+                runtime::mark!("apply: the leader's checksum was compared");
+                Ok(())
+            }
+            None => Ok(()),
         }
     }
 
@@ -126,6 +130,8 @@ impl<'a> ApplyRun<'a> {
                 if self.state.range.is_none() {
                     self.state.range = Some(range);
                     self.state.range_epoch = range_epoch;
+                } else {
+                    runtime::mark!("apply: a range was created a second time");
                 }
                 Ok(PartitionOutcome::Created)
             }
@@ -136,15 +142,18 @@ impl<'a> ApplyRun<'a> {
     fn write(&mut self, index: u64, write: Write) -> Result<WriteOutcome, StoreError> {
         // First, so that an outcome whose time has passed need not be there any more.
         if self.state.time_ms > write.expires_at_ms {
+            runtime::mark!("apply: a write had expired");
             return Ok(WriteOutcome::Expired { now_ms: self.state.time_ms });
         }
         let outcome_key = keys::outcome(self.state.lineage, write.expires_at_ms, &write.write_id);
         if let Some(outcome) = self.outcome(&outcome_key)? {
+            runtime::mark!("apply: a repeated write was answered from its outcome");
             return Ok(outcome);
         }
         let fits = write.range_epoch == self.state.range_epoch
             && self.state.range.as_ref().is_some_and(|range| range.contains(&write.key));
         if !fits {
+            runtime::mark!("apply: a write did not fit the range");
             return Ok(WriteOutcome::WrongRange {
                 range: self.state.range.clone(),
                 range_epoch: self.state.range_epoch,
@@ -220,6 +229,7 @@ impl<'a> ApplyRun<'a> {
                 keys::outcomes_from(state.lineage, state.time_ms),
             );
             state.outcomes_cleared_to_ms = state.time_ms;
+            runtime::mark!("apply: old outcomes were cleared");
         }
         self.batch.put(keys::STATE, keys::state(self.replica), records::encode(&self.state));
         (self.batch, self.state)

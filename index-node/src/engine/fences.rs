@@ -68,6 +68,7 @@ impl Fences {
         let mut highest = self.highest.lock().await;
         let term = without_revision(fence);
         if term < *highest {
+            runtime::mark!("order refused: of an older term");
             return Err(FenceError::Stale { order: fence, highest: *highest });
         }
         let mut batch = Batch::new();
@@ -80,6 +81,7 @@ impl Fences {
             let accepted: Fence =
                 records::read(self.store.as_ref(), keys::META, &key)?.unwrap_or_default();
             if is_older(fence, accepted) {
+                runtime::mark!("order refused: of an older revision");
                 answers.push(Err(FenceError::Stale { order: fence, highest: accepted }));
                 continue;
             }

@@ -187,6 +187,7 @@ impl ReplicaHost {
         let unused = lineages::delete_unused(store, &used, &mut batch)?;
         if unused > 0 {
             tracing::info!(unused, "deleted lineages that no replica uses");
+            runtime::mark!("start: lineages that nobody used were deleted");
             store.write(batch)?;
         }
         self.write_replicas(|replicas| replicas.destroyed = destroyed);
@@ -324,6 +325,7 @@ impl ReplicaHost {
         }
         if let Some(present) = self.replica_by_id(replica) {
             return if present.partition() == partition {
+                runtime::mark!("order: the replica was there already");
                 Ok(())
             } else {
                 Err(PlacementError::OtherPartition { replica, partition: present.partition() })
@@ -381,6 +383,7 @@ impl ReplicaHost {
     ) -> Result<(), PlacementError> {
         let _lifecycle = self.lifecycle.lock().await;
         if self.is_destroyed(replica) {
+            runtime::mark!("order: the replica was destroyed already");
             return Ok(());
         }
         let present = self.replica_by_id(replica);

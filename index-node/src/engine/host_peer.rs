@@ -43,6 +43,7 @@ pub struct FrameFault {
 
 impl FrameFault {
     fn new(code: Code, message: impl Into<String>) -> Self {
+        runtime::mark!("message between replicas refused", code);
         Self { code, message: message.into() }
     }
 
@@ -100,6 +101,7 @@ impl ReplicaHost {
         {
             // Of a deposed control plane's leader: an election like any other.
             tracing::info!(%partition, %error, "a conclusion does not count");
+            runtime::mark!("vote: a deposed control plane's conclusion did not count");
             authority = VoteAuthority::Ordinary;
         }
         let request = replica
@@ -177,6 +179,7 @@ impl ReplicaHost {
         };
         let vote = received.await;
         instruments::snapshot_received(vote.is_ok());
+        runtime::mark!("snapshot of a partition received", vote.is_ok());
         Ok(snapshot_stream::encode_response(&vote?))
     }
 

@@ -107,6 +107,7 @@ impl Replica {
             return Err(ChangeError::NotLeader);
         }
         if self.membership().get_node(&learner.replica.0).is_some() {
+            runtime::mark!("members: the learner learnt already");
             return Ok(());
         }
         let node = ReplicaNode { node_id: learner.node };
@@ -129,6 +130,9 @@ impl Replica {
             return Err(ChangeError::Refused("a group needs a voter".to_owned()));
         }
         let membership = self.membership();
+        if membership.get_joint_config().len() > 1 {
+            runtime::mark!("members: a joint state was ended");
+        }
         if membership.get_joint_config().as_slice() != std::slice::from_ref(&wanted) {
             if *membership.log_id() != based_on {
                 return Err(ChangeError::MovedOn);
@@ -179,6 +183,7 @@ impl Replica {
         if others.is_empty() {
             return Ok(());
         }
+        runtime::mark!("members: learners of a change that was given up were removed");
         self.change(ChangeMembers::RemoveNodes(others), false, *membership.log_id()).await
     }
 
@@ -224,6 +229,7 @@ impl Replica {
                 };
             }
         }
+        runtime::mark!("hand-over: no voter took over in time");
         Err(ChangeError::Refused("no voter took over".to_owned()))
     }
 

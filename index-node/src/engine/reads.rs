@@ -84,6 +84,9 @@ impl ReadRounds {
             let answer = self.round().await;
             (self.on_round)(&answer);
             instruments::read_round(&answer, round.len());
+            if round.len() > 1 {
+                runtime::mark!("read: one round confirmed several reads");
+            }
             for waiter in round.drain(..) {
                 // It may have stopped waiting.
                 let _ = waiter.send(answer.clone());
@@ -123,6 +126,7 @@ impl ReadRounds {
                 }
             }
             RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)) => {
+                runtime::mark!("read: no quorum confirmed the leadership");
                 self.unavailable("no quorum confirmed the leadership")
             }
             RaftError::Fatal(fatal) => self.unavailable(&fatal.to_string()),

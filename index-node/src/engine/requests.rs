@@ -93,6 +93,7 @@ impl Replica {
             None
         };
         if let Some(problem) = problem {
+            runtime::mark!("write refused", problem);
             return Err(RequestError::Expiry { problem, now_ms });
         }
         let Ok(_permit) = self.shared.writes_in_flight.try_acquire() else {
@@ -146,13 +147,17 @@ impl Replica {
                 // The only refusal that comes before the entry is in the log.
                 ClientWriteError::ForwardToLeader(forward) => Err(self.forwarded(forward)),
                 ClientWriteError::LogEntryDiscarded(_) => {
+                    runtime::mark!("write: a new leader discarded its entry");
                     Err(unknown("the leader changed while it was under way".to_owned()))
                 }
                 ClientWriteError::ChangeMembershipError(_)
                 | ClientWriteError::PreconditionFailed(_) => Err(unknown(error.to_string())),
             },
             Ok(Err(RaftError::Fatal(fatal))) => Err(unknown(fatal.to_string())),
-            Err(_) => Err(unknown(format!("it was not committed within {limit:?}"))),
+            Err(_) => {
+                runtime::mark!("write: not committed in time");
+                Err(unknown(format!("it was not committed within {limit:?}")))
+            }
         }
     }
 

@@ -111,6 +111,9 @@ impl IndexApi {
         let began = self.host.now();
         let answer = work.await;
         instruments::request(method, &answer, self.host.now().since(began));
+        if let Err(error) = &answer {
+            runtime::mark!("request refused", error);
+        }
         answer.map_err(|error| error.status(self.host.directory()))
     }
 

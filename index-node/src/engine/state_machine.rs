@@ -112,6 +112,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let SnapshotData::Received(received) = data else {
             return Err(io::Error::other("only a received snapshot can be installed"));
         };
+        runtime::mark!("snapshot of a partition installed");
         let old_lineage = self.view.state().lineage;
         let state = GroupState {
             lineage: received.lineage.lineage(),
@@ -144,6 +145,7 @@ impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<PartitionSnapshot, io::Error> {
+        runtime::mark!("snapshot of a partition built");
         let (state, reader) = self.view.snapshot();
         Ok(snapshot::local(state, reader))
     }

@@ -33,6 +33,7 @@ pub(super) struct TakeOver {
 
 impl Replica {
     fn result(&self, outcome: Outcome, message: impl Into<String>) -> v1::TakeOverResult {
+        runtime::mark!("take-over answered", outcome);
         let term = self.raft.server_metrics().borrow_watched().vote.leader_id().term;
         v1::TakeOverResult {
             group: Some(v1::GroupReplica {
@@ -118,6 +119,7 @@ impl Replica {
             let until = self.shared.environment.now() + order.timeout;
             self.campaign.begin(order.authority, until);
             if order.elect {
+                runtime::mark!("take-over: by an election after the others let go");
                 if let Err(fatal) = self.raft.trigger().elect(false).await {
                     return self.result(Outcome::Refused, fatal.to_string());
                 }
@@ -199,13 +201,20 @@ impl Replica {
         }
         let candidate = ReplicaId(request.vote.leader_id().node_id);
         match (authority, self.leader_stands(authority, candidate)) {
-            (_, None) => Ok(request),
+            (_, None) => {
+                runtime::mark!("vote: an authority counted", authority);
+                Ok(request)
+            }
             // Whether it is granted decides the lease.
             (VoteAuthority::Ordinary | VoteAuthority::Conclusion { .. }, Some(_)) => {
+                runtime::mark!("vote: a leader stood, and its lease decided");
                 request.leadership_transfer = false;
                 Ok(request)
             }
-            (VoteAuthority::Peers { .. } | VoteAuthority::Handover, Some(reason)) => Err(reason),
+            (VoteAuthority::Peers { .. } | VoteAuthority::Handover, Some(reason)) => {
+                runtime::mark!("vote: the authority of peers did not count");
+                Err(reason)
+            }
         }
     }
 

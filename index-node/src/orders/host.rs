@@ -34,7 +34,13 @@ impl OrderHost for EngineOrders {
 
     fn carry_out(&self, order: Order) -> BoxFuture<'static, Result<(), String>> {
         let host = Arc::clone(&self.0);
-        async move { host.carry_out(&order).await.map_err(|error| error.to_string()) }.boxed()
+        async move {
+            host.carry_out(&order).await.map_err(|error| {
+                runtime::mark!("order not carried out", error);
+                error.to_string()
+            })
+        }
+        .boxed()
     }
 
     fn learn_addresses<'a>(

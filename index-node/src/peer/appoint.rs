@@ -81,6 +81,7 @@ pub fn choose(
         let follows =
             leader != case.own && case.survivors.iter().any(|survivor| survivor.replica == leader);
         if leads || follows {
+            runtime::mark!("peers: a group that is led was left alone");
             return None;
         }
         if best.is_none_or(|(_, greatest)| log_order(position) > log_order(greatest)) {
@@ -95,6 +96,7 @@ pub fn choose(
         None if led => Reason::Handover,
         None => Reason::Leaderless,
     };
+    runtime::mark!("peers: an appointment", reason);
     Some(Appointment {
         partition: case.partition,
         candidate,
@@ -137,6 +139,9 @@ impl Appointer {
             ask(&mut gentle, appointment, appointment.candidate, false);
         }
         self.take_over(gentle, &mut open).await;
+        if !open.is_empty() {
+            runtime::mark!("peers: the gentle way failed, and they disarmed and elected");
+        }
 
         let mut disarm = Requests::new();
         for appointment in open.values() {
@@ -155,6 +160,7 @@ impl Appointer {
         self.take_over(elect, &mut open).await;
         if !open.is_empty() {
             tracing::warn!(groups = open.len(), "no leader yet; the next survivor tries");
+            runtime::mark!("peers: an appointment failed");
         }
     }
 

@@ -129,6 +129,10 @@ impl ConnectionWatch {
         let was_lost = peer.is_lost(self.lost_after);
         change(peer);
         let is_lost = peer.is_lost(self.lost_after);
+        if is_lost {
+            let variant = if peer.refused { "its address refuses" } else { "it is silent" };
+            runtime::mark!("peer lost", variant);
+        }
         drop(peers);
         if was_lost != is_lost {
             tracing::info!(peer = node.0, "{}", if is_lost { "peer lost" } else { "peer found" });

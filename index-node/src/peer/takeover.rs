@@ -153,6 +153,7 @@ impl Appointer {
                     groups = due.len(),
                     "the control plane is silent: appointing leaders among the peers"
                 );
+                runtime::mark!("peers: they appointed while the control plane was silent");
                 metrics::counter!("isotherm_node_peer_takeovers_total")
                     .increment(u64::try_from(due.len()).unwrap_or(u64::MAX));
                 tokio::spawn(Arc::clone(&self).act(due));

@@ -5,33 +5,20 @@
 //! the seed does not decide. The trace therefore holds nothing that differs from run to run for good
 //! reason: no wall-clock time (openraft shows moments as such; they are masked), and no payload of a
 //! network message (hyper puts the date into headers).
+//!
+//! [Coverage marks](crate::coverage) come the same way as log events, and are kept apart: they are no
+//! part of the lines and of the hash.
+
+mod subscriber;
 
 use std::{
-    collections::VecDeque,
-    fmt::{self, Write as _},
+    collections::{BTreeSet, VecDeque},
     io::Write as _,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use tracing::{
-    Event, Subscriber,
-    field::{Field, Visit},
-    span,
-};
-use tracing_subscriber::{
-    EnvFilter, Layer,
-    layer::{Context, SubscriberExt},
-    registry::LookupSpan,
-};
-
-/// What is traced: everything that a process logs for its operator and its developer, each message on
-/// the simulated network, and openraft's own milestones.
-const FILTER: &str = "warn,openraft=info,turmoil=trace,runtime=debug,control_plane=debug,\
-                      index_node=debug,client=debug,sim_tests=debug,model=debug";
-
-/// The target of turmoil's own events.
-const NETWORK_TARGET: &str = "turmoil";
+use subscriber::TraceSubscriber;
 
 /// How many lines are kept for a report.
 const RECENT_LINES: usize = 40;
@@ -52,6 +39,9 @@ struct State {
     hash: u64,
     lines: u64,
     recent: VecDeque<String>,
+    marks: BTreeSet<String>,
+    /// For the next line, so that not each one has to be allocated.
+    buffer: String,
     now: Duration,
     /// Whether `now` is to be believed and not the current host's clock.
     pinned: bool,
@@ -70,6 +60,8 @@ impl Trace {
             hash: FNV_OFFSET,
             lines: 0,
             recent: VecDeque::with_capacity(RECENT_LINES),
+            marks: BTreeSet::new(),
+            buffer: String::new(),
             now: Duration::ZERO,
             pinned: true,
             print,
@@ -82,10 +74,7 @@ impl Trace {
     /// # Errors
     /// If the process has a subscriber already.
     pub fn install(&self) -> Result<(), tracing::subscriber::SetGlobalDefaultError> {
-        let subscriber = tracing_subscriber::registry()
-            .with(TraceLayer { trace: self.clone() })
-            .with(EnvFilter::new(FILTER));
-        tracing::subscriber::set_global_default(subscriber)
+        tracing::subscriber::set_global_default(TraceSubscriber::new(self.clone()))
     }
 
     /// The hash of everything until now (FNV-1a), and how many lines that was.
@@ -96,6 +85,11 @@ impl Trace {
     /// The last lines that processes logged, oldest first.
     pub fn recent(&self) -> Vec<String> {
         self.with(|state| state.recent.iter().cloned().collect())
+    }
+
+    /// The coverage marks that were reached until now.
+    pub fn marks(&self) -> BTreeSet<String> {
+        self.with(|state| state.marks.clone())
     }
 
     /// To be called before the harness acts on the world between two steps: the time of all events
@@ -120,7 +114,20 @@ impl Trace {
         if pinned { now } else { turmoil::sim_elapsed().unwrap_or(now) }
     }
 
-    fn push(&self, line: String, network: bool) {
+    fn reached(&self, mark: String) {
+        self.with(|state| {
+            if !state.marks.contains(&mark) {
+                state.marks.insert(mark);
+            }
+        });
+    }
+
+    /// An empty string for the next line.
+    fn take_buffer(&self) -> String {
+        self.with(|state| std::mem::take(&mut state.buffer))
+    }
+
+    fn push(&self, mut line: String, network: bool) {
         self.with(|state| {
             state.hash = fnv(fnv(state.hash, line.as_bytes()), b"\n");
             state.lines += 1;
@@ -134,11 +141,16 @@ impl Trace {
                 let _ = writeln!(std::io::stderr(), "{line}");
             }
             if !network {
-                if state.recent.len() == RECENT_LINES {
-                    state.recent.pop_front();
-                }
-                state.recent.push_back(line);
+                let oldest = if state.recent.len() == RECENT_LINES {
+                    state.recent.pop_front()
+                } else {
+                    None
+                };
+                let kept = std::mem::replace(&mut line, oldest.unwrap_or_default());
+                state.recent.push_back(kept);
             }
+            line.clear();
+            state.buffer = line;
         });
     }
 
@@ -150,12 +162,14 @@ impl Trace {
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0100_0000_01b3;
 
+/// The FNV-1a hash of some bytes: tells things apart that nobody forges.
+pub fn hash_of(bytes: &[u8]) -> u64 {
+    fnv(FNV_OFFSET, bytes)
+}
+
 fn fnv(hash: u64, bytes: &[u8]) -> u64 {
     bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(FNV_PRIME))
 }
-
-/// The target of openraft's events.
-const RAFT_TARGET: &str = "openraft";
 
 /// The line with everything that looks like a moment of the real clock replaced: times of day as in
 /// `06:12:26.398271`, and the seconds and nanoseconds of an `Instant`'s debug form.
@@ -194,89 +208,6 @@ fn mask_moments(line: &str) -> String {
     masked
 }
 
-/// The name of the host that a span runs on, kept with the span.
-struct HostName(String);
-
-#[derive(Default)]
-struct HostNameVisitor(Option<String>);
-
-impl Visit for HostNameVisitor {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "name" {
-            self.0 = Some(value.to_owned());
-        }
-    }
-
-    fn record_debug(&mut self, _: &Field, _: &dyn fmt::Debug) {}
-}
-
-struct LineVisitor<'a> {
-    line: &'a mut String,
-    network: bool,
-}
-
-impl Visit for LineVisitor<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let written = match field.name() {
-            "message" => write!(self.line, " {value:?}"),
-            // The payload of a network message: see the module's documentation.
-            "protocol" if self.network => Ok(()),
-            name => write!(self.line, " {name}={value:?}"),
-        };
-        written.expect("writing to a string does not fail");
-    }
-}
-
-struct TraceLayer {
-    trace: Trace,
-}
-
-impl<S> Layer<S> for TraceLayer
-where
-    S: Subscriber + for<'span> LookupSpan<'span>,
-{
-    fn on_new_span(
-        &self,
-        attributes: &span::Attributes<'_>,
-        id: &span::Id,
-        context: Context<'_, S>,
-    ) {
-        if attributes.metadata().target() == NETWORK_TARGET
-            || attributes.metadata().name() == "node"
-        {
-            let mut visitor = HostNameVisitor::default();
-            attributes.record(&mut visitor);
-            if let (Some(name), Some(span)) = (visitor.0, context.span(id)) {
-                span.extensions_mut().insert(HostName(name));
-            }
-        }
-    }
-
-    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let metadata = event.metadata();
-        let network = metadata.target() == NETWORK_TARGET;
-        let mut line = format!("{:>11.6} ", self.trace.time().as_secs_f64());
-        let host = context.event_scope(event).and_then(|scope| {
-            scope
-                .from_root()
-                .find_map(|span| span.extensions().get::<HostName>().map(|name| name.0.clone()))
-        });
-        write!(
-            line,
-            "{:<9} {:>5} {}:",
-            host.as_deref().unwrap_or("-"),
-            metadata.level(),
-            metadata.target()
-        )
-        .expect("writing to a string does not fail");
-        event.record(&mut LineVisitor { line: &mut line, network });
-        if metadata.target().starts_with(RAFT_TARGET) {
-            line = mask_moments(&line);
-        }
-        self.trace.push(line, network);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -303,23 +234,5 @@ mod tests {
         assert_eq!(mask_moments(line), masked);
         assert_eq!(mask_moments("lease: 6s, 12:34 of 10:20:30"), "lease: 6s, 12:34 of 10:20:30");
         assert_eq!(mask_moments("01:02:03."), "01:02:03.");
-    }
-
-    #[test]
-    fn payloads_of_network_messages_are_left_out() {
-        let trace = Trace::new(Print::Nothing);
-        let subscriber = tracing_subscriber::registry().with(TraceLayer { trace: trace.clone() });
-        tracing::subscriber::with_default(subscriber, || {
-            tracing::info!(target: "turmoil", protocol = "TCP [0x1]", "Send");
-        });
-        let network = trace.digest();
-        let other = Trace::new(Print::Nothing);
-        let subscriber = tracing_subscriber::registry().with(TraceLayer { trace: other.clone() });
-        tracing::subscriber::with_default(subscriber, || {
-            tracing::info!(target: "turmoil", protocol = "TCP [0x2]", "Send");
-        });
-        assert_eq!(network, other.digest());
-        assert_eq!(network.1, 1);
-        assert!(trace.recent().is_empty(), "a report shows what processes logged");
     }
 }
