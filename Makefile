@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 SEEDS ?= 100
 
-.PHONY: help run test build lint fmt setup sim trials check-docs test-processes
+.PHONY: help run test build lint fmt setup sim sim-planted trials check-docs test-processes
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -32,6 +32,11 @@ fmt: ## Format the code
 
 sim: build ## Simulate whole zones: make sim SEEDS=1000
 	target/debug/sim sweep --seeds 0..$(SEEDS)
+
+# The programs of this build refuse to serve a real zone; `make build` puts the ordinary ones back.
+sim-planted: setup ## Prove that the simulation finds bugs: plant them one by one, print a table
+	$(CARGO) build --workspace --bins --features sim-tests/planted-bugs
+	target/debug/sim planted $(ARGS)
 
 trials: setup ## Faults on real processes under load, many times over, with figures (about 8 minutes)
 	$(CARGO) build --workspace --bins --examples

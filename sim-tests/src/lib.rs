@@ -12,7 +12,8 @@
 //! - [`world`]: hosts, their network and their disks, and what can be done to them. Knows no zone.
 //!   Under it [`network`], [`clock`] and [`randomness`], the seams; [`links`], what is cut.
 //! - [`zone`]: a zone in a world. [`workload`], [`operator`], [`commands`]: the programs that use it;
-//!   [`board`]: how these and the harness talk.
+//!   [`wayward`], who asks for what must be refused; [`onlooker`], who only looks; [`board`]: how these
+//!   and the harness talk.
 //! - [`faults`]: the schedule. [`scenario`]: one that is written down. [`shrink`]: makes one smaller that
 //!   fails. [`seed`]: how everything random follows from one number.
 //! - [`history`], [`linearizability`], [`checks`]: what was seen, and whether it may be.
@@ -60,6 +61,7 @@ pub mod history;
 pub mod linearizability;
 pub mod links;
 pub mod network;
+pub mod onlooker;
 pub mod operator;
 pub mod randomness;
 pub mod report;
@@ -69,6 +71,7 @@ pub mod scenario;
 pub mod seed;
 pub mod shrink;
 pub mod trace;
+pub mod wayward;
 pub mod workload;
 pub mod world;
 pub mod zone;

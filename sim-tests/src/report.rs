@@ -42,12 +42,14 @@ pub struct Report {
 }
 
 /// Exit codes of the binary `sim`, for one run and for a sweep (whose code is its worst run's: harness,
-/// then violation, then undecided). 2 is for a command line that makes no sense.
+/// then violation, then undecided).
 pub mod exit {
     /// Every guarantee held.
     pub const PASSED: u8 = 0;
     /// A guarantee was violated.
     pub const VIOLATED: u8 = 1;
+    /// The command line makes no sense.
+    pub const USAGE: u8 = 2;
     /// Nothing was found, but the search for a linearization gave up.
     pub const UNDECIDED: u8 = 3;
     /// The simulation itself could not be carried out.

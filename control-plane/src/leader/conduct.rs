@@ -16,6 +16,7 @@ use model::{
     plan::{self, PlanOptions},
     reconcile::{Reconciled, reconcile},
 };
+use planted::Bug;
 
 use super::{Reign, figures, orders::OrderBook};
 use crate::raft::group::ProposeError;
@@ -100,7 +101,9 @@ impl Conductor {
             committed &= self.propose(action).await;
         }
         if !committed {
-            self.waiting.extend(partitions);
+            if !planted::is_planted(Bug::WakeUpLost) {
+                self.waiting.extend(partitions);
+            }
             reign.environment().sleep(RETRY_PAUSE).await;
         } else if is_due(&mut self.planned_at, PLAN_INTERVAL, self.reign.now()) {
             self.plan().await;
@@ -135,7 +138,7 @@ impl Conductor {
                 }
             };
             partitions.append(&mut self.waiting);
-            if sweep {
+            if sweep && !planted::is_planted(Bug::WakeUpLost) {
                 partitions.extend(state.unsettled());
             }
             if let Some(first) = partitions.iter().nth(PARTITIONS_PER_ROUND_MAX).copied() {

@@ -4,6 +4,9 @@
 //! history's linearizability could not be decided; 4 the simulation itself could not be carried out.
 //! A sweep ends with the code of its worst run.
 
+#[path = "sim/planted.rs"]
+mod planted_bugs;
+
 use std::{
     io::Write as _,
     ops::Range,
@@ -20,6 +23,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use planted::Bug;
 use sim_tests::{
     checks::Problem,
     report::{HARNESS, Report, Verdict, exit},
@@ -38,6 +42,7 @@ Examples:
   sim sweep --seeds 0..100 --jobs 2
   sim shrink --seed 44 --out scenarios/disk-breaks.toml
   sim run --scenario scenarios/disk-breaks.toml
+  sim planted --only range-gap      in a build with planted bugs: make sim-planted
 
 Exit codes: 0 every guarantee held; 1 one was violated; 2 the command line makes no sense; 3 a history's
 linearizability could not be decided; 4 the simulation itself could not be carried out.";
@@ -58,14 +63,29 @@ enum Verb {
     Sweep(SweepArguments),
     /// Find the smallest schedule of faults with which a seed still fails, and write it down
     Shrink(ShrinkArguments),
+    /// See whether planted bugs are found: which, by which check, after how many seeds
+    Planted(planted_bugs::Arguments),
+}
+
+impl Verb {
+    /// Whether it makes sense only in a build with planted bugs.
+    fn wants_bugs(&self) -> bool {
+        match self {
+            Verb::Run(arguments) => arguments.zone.planted.is_some(),
+            Verb::Sweep(arguments) => arguments.zone.planted.is_some(),
+            Verb::Shrink(arguments) => arguments.zone.planted.is_some(),
+            Verb::Planted(_) => true,
+        }
+    }
 }
 
 #[derive(Args)]
 struct RunArguments {
+    /// With a scenario: instead of the seed that is written there
     #[arg(long, value_name = "N", required_unless_present = "scenario")]
     seed: Option<u64>,
     /// Carry out what is written in this file; exit code 0 says that it ended as written there
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "members", "index_nodes",
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["members", "index_nodes",
         "partitions", "replace_after_seconds", "faults_seconds", "sabotage"])]
     scenario: Option<PathBuf>,
     /// Write what happens to standard error as it happens
@@ -121,6 +141,9 @@ struct ZoneArguments {
     /// Break something on purpose, to see it found: acknowledge-before-sync
     #[arg(long, value_name = "WHAT")]
     sabotage: Option<Sabotage>,
+    /// Plant this bug in the zone's processes; only in a build with planted bugs
+    #[arg(long, value_name = "BUG")]
+    planted: Option<Bug>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -191,6 +214,7 @@ impl ZoneArguments {
         if let Some(sabotage) = self.sabotage {
             flags.extend(["--sabotage".into(), sabotage.name().into()]);
         }
+        flags.extend(planted_bugs::flags(self.planted));
         flags
     }
 }
@@ -208,7 +232,8 @@ fn show(report: &Report, reproduction: &str, format: Format) {
         }
         Format::Human if report.verdict == Verdict::Passed => report.to_string(),
         Format::Human => {
-            let command = "cargo run -p sim-tests --bin sim -- run --trace";
+            let features = if planted::BUILT_IN { planted_bugs::FLAGS } else { "" };
+            let command = format!("cargo run -p sim-tests --bin sim {features}-- run --trace");
             format!("{report}\nto reproduce:\n  {command} {reproduction}")
         }
     };
@@ -255,10 +280,19 @@ fn run_one(arguments: &RunArguments) -> anyhow::Result<u8> {
         Some(TraceWhat::Everything) => Print::Everything,
     };
     let trace = Trace::new(print);
-    let scenario = arguments.scenario.as_deref().map(Scenario::read).transpose()?;
+    let mut scenario = arguments.scenario.as_deref().map(Scenario::read).transpose()?;
+    if let (Some(scenario), Some(seed)) = (&mut scenario, arguments.seed) {
+        scenario.seed = seed;
+    }
+    if let Some(bug) = arguments.zone.planted {
+        planted::plant(bug).map_err(anyhow::Error::msg)?;
+    }
     let (seed, options, again) = match (&scenario, &arguments.scenario) {
         (Some(scenario), Some(path)) => {
-            let again = format!("--scenario {}", path.display());
+            let seed = arguments.seed.map_or_else(String::new, |seed| format!(" --seed {seed}"));
+            let flags = arguments.zone.to_flags();
+            let again = format!("--scenario {}{seed} {}", path.display(), flags.join(" "));
+            let again = again.trim_end().to_owned();
             (scenario.seed(), scenario.options()?, again)
         }
         _ => {
@@ -273,6 +307,8 @@ fn run_one(arguments: &RunArguments) -> anyhow::Result<u8> {
     show(&report, &again, arguments.format);
     Ok(match scenario {
         None => report.exit_code(),
+        // What is written there is for a zone without bugs.
+        Some(_) if arguments.zone.planted.is_some() => report.exit_code(),
         Some(scenario) if scenario.is_met_by(&report) => exit::PASSED,
         Some(scenario) => {
             eprintln!("sim: this is not how it was to end, which is: {}", scenario.expect);
@@ -317,7 +353,9 @@ fn shrink(arguments: &ShrinkArguments) -> anyhow::Result<u8> {
     let faults: Vec<String> = whole.faults.iter().map(|fault| fault.trim().to_owned()).collect();
     let smallest = sim_tests::shrink::shrink(&faults, |fewer| {
         scenario(fewer).write(&path)?;
-        let report = child(&["--scenario".to_owned(), path.display().to_string()])?;
+        let mut flags = vec!["--scenario".to_owned(), path.display().to_string()];
+        flags.extend(planted_bugs::flags(arguments.zone.planted));
+        let report = child(&flags)?;
         let fails = scenario(fewer).is_met_by(&report);
         runs += 1;
         println!(
@@ -431,7 +469,13 @@ fn no_report(seed: u64, why: &str) -> Report {
 }
 
 fn main() -> ExitCode {
-    let code = match Cli::parse().command {
+    let command = Cli::parse().command;
+    if !planted::BUILT_IN && command.wants_bugs() {
+        eprintln!("sim: {}", planted_bugs::NOT_BUILT_IN);
+        return ExitCode::from(exit::USAGE);
+    }
+    let code = match command {
+        Verb::Planted(arguments) => planted_bugs::table(&arguments),
         Verb::Run(arguments) => match run_one(&arguments) {
             Ok(code) => code,
             Err(error) => {
