@@ -1,15 +1,16 @@
-//! A wayward client: asks partitions for what they must refuse, again and again while things go wrong.
+//! A wayward client: asks index nodes for what they must refuse, again and again while things go wrong:
+//! writes that do not fit, and orders in the name of a leader that was deposed.
 //!
-//! Well-behaved clients ask for none of this, since they correct themselves first. What it writes is never
-//! written if all is well, so it takes no part in the history.
+//! Nobody well-behaved asks for this, or only in rare moments. What it writes is never written if all is
+//! well, so it takes no part in the history.
 
 use std::{ops::Range, time::Duration};
 
 use bytes::Bytes;
 use proto::v1::{
-    self, GetPartitionMapRequest, PartitionMap, PartitionRoute, PutRequest, Target, WriteId,
-    error_detail::Kind, index_service_client::IndexServiceClient,
-    routing_service_client::RoutingServiceClient,
+    self, Fence, GetPartitionMapRequest, PartitionMap, PartitionRoute, PutRequest, TakeOverRequest,
+    Target, VoteAuthority, WriteId, error_detail::Kind, index_service_client::IndexServiceClient,
+    peer_service_client::PeerServiceClient, routing_service_client::RoutingServiceClient,
 };
 use rand::{RngExt, rngs::StdRng, seq::IndexedRandom};
 use runtime::{
@@ -42,6 +43,8 @@ enum Wrong {
     Epoch,
     /// The write has expired.
     Expiry,
+    /// It is no write, but a takeover of nothing under a term that ended before the first one.
+    Fence,
 }
 
 /// A key that the route's partition must not take; none if it takes every key.
@@ -105,7 +108,7 @@ impl Wayward {
 
     /// Asks a leader for something wrong.
     async fn ask(&self, map: &PartitionMap, generator: &mut StdRng) {
-        let wrong = *[Wrong::Key, Wrong::Epoch, Wrong::Expiry]
+        let wrong = *[Wrong::Key, Wrong::Epoch, Wrong::Expiry, Wrong::Fence]
             .choose(generator)
             .expect("there is something to choose from");
         let Some(route) = map.partitions.choose(generator) else { return };
@@ -118,6 +121,7 @@ impl Wayward {
                 None => return,
             },
             Wrong::Epoch | Wrong::Expiry => own_key(route),
+            Wrong::Fence => return self.order(&node.address).await,
         };
         let range_epoch = route.range_epoch + u64::from(wrong == Wrong::Epoch);
         let mut expires_at_ms = 1;
@@ -154,6 +158,25 @@ impl Wayward {
                 },
                 None => return,
             }
+        }
+    }
+
+    /// Gives an order that is older than all that a node can have accepted. Only to nodes that lead, and so
+    /// have accepted one.
+    async fn order(&self, address: &str) {
+        let mut node = PeerServiceClient::new(self.channels.get(address));
+        let request = TakeOverRequest {
+            fence: Some(Fence { zone_generation: 1, ..Fence::default() }),
+            authority: VoteAuthority::Conclusion.into(),
+            ..TakeOverRequest::default()
+        };
+        let call = node.take_over(request);
+        let answer = self.environment.timeout(CALL_TIMEOUT, Box::pin(call)).await;
+        if let Some(Ok(_)) = answer {
+            self.board.report(
+                Problem::new("G5", "a node takes orders of a leader that was deposed")
+                    .with_details(format!("the node at {address}: an order of term 0")),
+            );
         }
     }
 

@@ -101,9 +101,7 @@ impl Conductor {
             committed &= self.propose(action).await;
         }
         if !committed {
-            if !planted::is_planted(Bug::WakeUpLost) {
-                self.waiting.extend(partitions);
-            }
+            self.waiting.extend(partitions);
             reign.environment().sleep(RETRY_PAUSE).await;
         } else if is_due(&mut self.planned_at, PLAN_INTERVAL, self.reign.now()) {
             self.plan().await;
@@ -129,7 +127,9 @@ impl Conductor {
             let mut partitions = view.take_touched(state);
             let addresses_changed = match change {
                 Some(change) => {
-                    partitions.extend(change.partitions);
+                    if !planted::is_planted(Bug::WakeUpLost) {
+                        partitions.extend(change.partitions);
+                    }
                     !change.nodes.is_empty()
                 }
                 None => {

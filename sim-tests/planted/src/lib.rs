@@ -40,7 +40,7 @@ pub enum Bug {
     RangeGap,
     /// A client asks the leader that it was told of, dead or alive, and nobody else.
     HintFollowedForEver,
-    /// The reconciler looks at a partition only when it is woken, once, even if that came to nothing.
+    /// The reconciler is not woken by what was committed, and looks at nothing unless it is woken.
     WakeUpLost,
     /// A snapshot lacks what was written last when it is received.
     SnapshotWithoutLastEntries,
@@ -173,7 +173,7 @@ impl Bug {
                 "A client asks the leader that it was told of, dead or alive, and nobody else."
             }
             Bug::WakeUpLost => {
-                "The reconciler looks at a partition only when it is woken, once, even if that came to nothing."
+                "The reconciler is not woken by what was committed, and looks at nothing unless it is woken."
             }
             Bug::SnapshotWithoutLastEntries => {
                 "A snapshot lacks what was written last when it is received."
