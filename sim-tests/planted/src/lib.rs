@@ -40,7 +40,7 @@ pub enum Bug {
     RangeGap,
     /// A client asks the leader that it was told of, dead or alive, and nobody else.
     HintFollowedForEver,
-    /// The reconciler is not woken by what was committed, and looks at nothing unless it is woken.
+    /// The reconciler is not woken by what is decided about a group, and looks at nothing by itself.
     WakeUpLost,
     /// A snapshot lacks what was written last when it is received.
     SnapshotWithoutLastEntries,
@@ -173,7 +173,7 @@ impl Bug {
                 "A client asks the leader that it was told of, dead or alive, and nobody else."
             }
             Bug::WakeUpLost => {
-                "The reconciler is not woken by what was committed, and looks at nothing unless it is woken."
+                "The reconciler is not woken by what is decided about a group, and looks at nothing by itself."
             }
             Bug::SnapshotWithoutLastEntries => {
                 "A snapshot lacks what was written last when it is received."
