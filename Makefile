@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 SEEDS ?= 100
 
-.PHONY: help run test build lint fmt setup sim bench-sim trials check-docs test-processes
+.PHONY: help run test build lint fmt setup sim sim-planted bench-sim trials check-docs test-processes
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -37,6 +37,11 @@ sim: build ## Simulate whole zones: make sim SEEDS=1000, with ARGS for `sim swee
 
 bench-sim: build ## How fast zones are simulated here (a minute, with nothing else running)
 	target/debug/sim bench $(ARGS)
+
+# The programs of this build refuse to serve a real zone; `make build` puts the ordinary ones back.
+sim-planted: setup ## Prove that the simulation finds bugs: plant them one by one, print a table
+	$(CARGO) build --workspace --bins --features sim-tests/planted-bugs
+	target/debug/sim planted $(ARGS)
 
 trials: setup ## Faults on real processes under load, many times over, with figures (about 8 minutes)
 	$(CARGO) build --workspace --bins --examples

@@ -1,7 +1,7 @@
 //! The server `control-plane`: command line, data directory, signals.
 //!
-//! Exit codes: 0 stopped as asked, 1 failed while running, 2 impossible configuration, 3 unusable data
-//! directory.
+//! Exit codes: 0 stopped as asked, 1 failed while running, or not meant to run at all; 2 impossible
+//! configuration, 3 unusable data directory.
 
 use std::{error::Error, fs, path::PathBuf, process::ExitCode, sync::Arc};
 
@@ -190,6 +190,10 @@ async fn serve(configuration: Configuration, store: Arc<dyn Store>) -> Result<()
 }
 
 fn main() -> ExitCode {
+    if planted::BUILT_IN {
+        eprintln!("control-plane: {}", planted::REFUSAL);
+        return ExitCode::from(FAILED);
+    }
     let flags = Flags::parse();
     let loaded = configuration::load(flags.config.as_deref(), ENVIRONMENT_PREFIX, &flags);
     let configuration: Configuration = match loaded {

@@ -24,6 +24,10 @@ const EXIT_CONFIGURATION: u8 = 2;
 const EXIT_DATA_DIRECTORY: u8 = 3;
 
 fn main() -> ExitCode {
+    if planted::BUILT_IN {
+        eprintln!("index-node: {}", planted::REFUSAL);
+        return ExitCode::from(EXIT_FAILED);
+    }
     let flags = Flags::parse();
     let loaded = configuration::load(flags.config.as_deref(), ENVIRONMENT_PREFIX, &flags);
     let mut configuration: Configuration = match loaded {

@@ -6,6 +6,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
+use planted::Bug;
 use proto::v1::{
     index_service_server::{self, IndexServiceServer},
     peer_service_server::{self, PeerServiceServer},
@@ -115,6 +116,10 @@ pub async fn run_with_control(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     telemetry::describe();
+    if planted::is_planted(Bug::WipedDiskVotes) {
+        NodeRecords::name_for_identity(store.as_ref(), &configuration.name)
+            .map_err(Error::Store)?;
+    }
     let records =
         NodeRecords::open(Arc::clone(&store), &environment).await.map_err(Error::Records)?;
     let incarnation = records.begin_incarnation().await.map_err(Error::Store)?;

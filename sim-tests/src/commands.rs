@@ -7,15 +7,16 @@
 use std::{ops::Range, time::Duration};
 
 use proto::v1::{
-    DrainNodeRequest, MoveReplicaRequest, NodeReference, RebalanceLeadersRequest,
-    TransferLeaderRequest, UncordonNodeRequest, admin_service_client::AdminServiceClient,
+    DrainNodeRequest, MoveReplicaRequest, NodeReference, OperationResponse,
+    RebalanceLeadersRequest, TransferLeaderRequest, UncordonNodeRequest,
+    admin_service_client::AdminServiceClient,
 };
 use rand::{RngExt, rngs::StdRng};
 use runtime::{
     grpc::{ChannelOptions, Channels, MESSAGE_BYTES_MAX},
     seams::Environment,
 };
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Response, Status, transport::Channel};
 
 use crate::{
     board::{Board, Phase},
@@ -115,8 +116,9 @@ impl Commander {
             }
             for member in &self.members {
                 match self.ask(member, command, key).await {
-                    Ok(()) => {
+                    Ok(operation) => {
                         tracing::info!(?command, "command accepted");
+                        self.give_again(command, key, operation).await;
                         return true;
                     }
                     // Not the leader, or no answer: another member, or later.
@@ -131,6 +133,26 @@ impl Commander {
         }
         tracing::info!(?command, "nobody took the command");
         false
+    }
+
+    /// Gives a command again that was accepted. It must not be carried out again (G8).
+    async fn give_again(&self, command: &Command, key: &str, accepted: Option<u64>) {
+        let Some(accepted) = accepted else { return };
+        for member in &self.members {
+            match self.ask(member, command, key).await {
+                Ok(again) if again == Some(accepted) => return,
+                Err(status) if is_elsewhere(&status) => {}
+                answer => {
+                    self.board.report(
+                        Problem::new("G8", "a command was not remembered by its idempotency key")
+                            .with_details(format!(
+                                "{command:?} was operation {accepted}, and given again: {answer:?}"
+                            )),
+                    );
+                    return;
+                }
+            }
+        }
     }
 
     /// A refusal has to say what was wrong, not that something went wrong.
@@ -152,7 +174,8 @@ impl Commander {
         }
     }
 
-    async fn ask(&self, member: &str, command: &Command, key: &str) -> Result<(), Status> {
+    /// The operation that the command has become, if it becomes one.
+    async fn ask(&self, member: &str, command: &Command, key: &str) -> Result<Option<u64>, Status> {
         let mut admin: AdminServiceClient<Channel> =
             AdminServiceClient::new(self.channels.get(member))
                 .max_decoding_message_size(MESSAGE_BYTES_MAX);
@@ -169,7 +192,7 @@ impl Commander {
                             idempotency_key,
                         })
                         .await
-                        .map(drop)
+                        .map(operation_of)
                 }
                 Command::MoveReplica { partition, from, to } => {
                     let (from, to) = (node(&from), node(&to));
@@ -182,21 +205,21 @@ impl Commander {
                             idempotency_key,
                         })
                         .await
-                        .map(drop)
+                        .map(operation_of)
                 }
                 Command::Drain { node: name } => {
                     let node = node(&name);
                     let request =
                         DrainNodeRequest { node, accept_data_loss_risk: false, idempotency_key };
-                    admin.drain_node(request).await.map(drop)
+                    admin.drain_node(request).await.map(operation_of)
                 }
                 Command::Uncordon { node: name } => {
                     let request = UncordonNodeRequest { node: node(&name), idempotency_key };
-                    admin.uncordon_node(request).await.map(drop)
+                    admin.uncordon_node(request).await.map(|_| None)
                 }
                 Command::Rebalance => {
                     let request = RebalanceLeadersRequest { dry_run: false, idempotency_key };
-                    admin.rebalance_leaders(request).await.map(drop)
+                    admin.rebalance_leaders(request).await.map(|_| None)
                 }
             }
         };
@@ -205,6 +228,10 @@ impl Commander {
             None => Err(Status::deadline_exceeded("no answer in time")),
         }
     }
+}
+
+fn operation_of(answer: Response<OperationResponse>) -> Option<u64> {
+    answer.into_inner().operation.map(|operation| operation.id)
 }
 
 /// Whether another member may know better, or the same one later.

@@ -13,7 +13,8 @@
 //!   Under it [`network`], [`clock`] and [`randomness`], the seams; [`gate`], which freezes a process;
 //!   [`links`], what is cut.
 //! - [`zone`]: a zone in a world. [`workload`], [`operator`], [`commands`]: the programs that use it;
-//!   [`board`]: how these and the harness talk.
+//!   [`wayward`], who asks for what must be refused; [`onlooker`], who only looks; [`board`]: how these
+//!   and the harness talk.
 //! - [`faults`]: the schedule. [`scenario`]: one that is written down; [`shipped`]: those that come with
 //!   this crate. [`shrink`]: makes one smaller that fails. [`seed`]: how everything random follows from one
 //!   number.
@@ -68,6 +69,7 @@ pub mod history;
 pub mod linearizability;
 pub mod links;
 pub mod network;
+pub mod onlooker;
 pub mod operator;
 pub mod randomness;
 pub mod report;
@@ -78,6 +80,7 @@ pub mod seed;
 pub mod shipped;
 pub mod shrink;
 pub mod trace;
+pub mod wayward;
 pub mod witness;
 pub mod workload;
 pub mod world;

@@ -51,6 +51,8 @@ pub mod exit {
     pub const PASSED: u8 = 0;
     /// A guarantee was violated.
     pub const VIOLATED: u8 = 1;
+    /// The command line makes no sense.
+    pub const USAGE: u8 = 2;
     /// Nothing was found, but the search for a linearization gave up.
     pub const UNDECIDED: u8 = 3;
     /// The simulation itself could not be carried out.

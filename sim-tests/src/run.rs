@@ -32,6 +32,9 @@ pub struct RunOptions {
     pub settling_max: Duration,
     /// How long reading everything once more may take.
     pub verifying_max: Duration,
+    /// How many requests of clients may be refused for want of time; none: any number, since things go
+    /// wrong.
+    pub refused_max: Option<usize>,
 }
 
 impl Default for RunOptions {
@@ -44,6 +47,7 @@ impl Default for RunOptions {
             building_max: Duration::from_secs(20),
             settling_max: Duration::from_secs(40),
             verifying_max: Duration::from_secs(20),
+            refused_max: None,
         }
     }
 }
@@ -70,6 +74,7 @@ pub fn run(seed: Seed, options: &RunOptions, trace: &Trace) -> Report {
     marks.extend(coverage::of_history(&operations));
     let problem = problem.or_else(|| check_marks(&marks));
     // A wrong answer is worse than a zone that does not settle, and may be its cause.
+    let problem = problem.or_else(|| too_many_refused(&operations, options.refused_max));
     let verdict = match (judge(&operations), problem) {
         (Verdict::Passed | Verdict::Undecided { .. }, Some(problem)) => Verdict::Violated(problem),
         (verdict, _) => verdict,
@@ -100,6 +105,19 @@ fn check_marks(reached: &BTreeSet<String>) -> Option<Problem> {
     (!unlisted.is_empty()).then(|| {
         Problem::new(HARNESS, "coverage marks were reached that the list of them does not hold")
             .with_details(unlisted.join("\n"))
+    })
+}
+
+/// Of a schedule that leaves every partition a majority that can be reached.
+fn too_many_refused(operations: &[Operation], refused_max: Option<usize>) -> Option<Problem> {
+    let refused: Vec<&Operation> = operations
+        .iter()
+        .filter(|operation| matches!(operation.outcome, Outcome::Refused { .. }))
+        .collect();
+    let first = refused.first()?;
+    (refused.len() > refused_max?).then(|| {
+        let sentence = format!("{} requests found no answer in time", refused.len());
+        Problem::new("G6", sentence).with_details(first.to_string())
     })
 }
 

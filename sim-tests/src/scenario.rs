@@ -54,6 +54,9 @@ pub struct Scenario {
     pub expect: String,
     #[serde(default = "faults_seconds")]
     pub faults_seconds: u64,
+    /// How many requests of clients may be refused for want of time; absent: any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_max: Option<usize>,
     /// What is broken on purpose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sabotage: Option<String>,
@@ -92,6 +95,7 @@ impl Scenario {
             seed,
             expect: passed(),
             faults_seconds: options.faults_for.as_secs(),
+            refused_max: options.refused_max,
             sabotage: zone.sabotage.map(|sabotage| sabotage.name().to_owned()),
             faults,
             zone: ZoneSize {
@@ -178,6 +182,7 @@ impl Scenario {
             zone,
             faults_for: Duration::from_secs(self.faults_seconds),
             schedule: Some(Schedule { faults }),
+            refused_max: self.refused_max,
             ..RunOptions::default()
         })
     }

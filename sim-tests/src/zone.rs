@@ -15,9 +15,11 @@ use crate::{
     commands,
     faults::Cast,
     history::Recorder,
+    onlooker,
     operator::{Operator, verify},
     sabotage::Sabotage,
     seed::Seed,
+    wayward,
     witness::Witness,
     workload::{self, RecordingClient, WorkloadOptions},
     world::{Boot, World, program},
@@ -173,6 +175,7 @@ pub fn build(world: &mut World, seed: Seed, options: &ZoneOptions) -> Zone {
         drivers.push(add_client(world, seed, number, &endpoints, options, &recorder, &board));
     }
     add_verifier(world, &endpoints, options, &recorder, &board);
+    add_watchers(world, seed, &endpoints, &board);
     let cast = Cast {
         domains: options.domains(&index_nodes),
         domains_needed: usize::try_from(options.replication_factor).unwrap_or(usize::MAX),
@@ -187,6 +190,8 @@ pub fn build(world: &mut World, seed: Seed, options: &ZoneOptions) -> Zone {
 const OPERATOR: &str = "operator";
 const COMMANDER: &str = "second-operator";
 const VERIFIER: &str = "verifier";
+const ONLOOKER: &str = "onlooker";
+const WAYWARD: &str = "wayward-client";
 
 fn add_member(world: &mut World, name: &str, sabotage: Option<Sabotage>, witness: &Witness) {
     let witness = witness.clone();
@@ -309,6 +314,18 @@ fn add_client(
             .boxed_local()
     });
     name
+}
+
+/// Those that are there for their checks only. No fault is aimed at them.
+fn add_watchers(world: &mut World, seed: Seed, members: &[String], board: &Board) {
+    let (addresses, shared) = (members.to_vec(), board.clone());
+    world.add_driver(ONLOOKER, move |environment| {
+        onlooker::watch(environment, addresses, shared).boxed_local()
+    });
+    let (addresses, shared) = (members.to_vec(), board.clone());
+    world.add_driver(WAYWARD, move |environment| {
+        wayward::work(seed, environment, addresses, shared).boxed_local()
+    });
 }
 
 fn add_verifier(

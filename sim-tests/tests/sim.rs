@@ -55,8 +55,12 @@ fn a_run_has_work_and_faults() {
 #[test]
 fn every_scenario_ends_as_it_says() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
-    let files = std::fs::read_dir(&directory).expect("there are scenarios");
+    // What planted bugs are found by passes where none is planted.
+    let directories = [directory.join("planted"), directory];
+    let files = directories.map(|path| std::fs::read_dir(path).expect("there are scenarios"));
     let mut scenarios: Vec<_> = files
+        .into_iter()
+        .flatten()
         .map(|file| file.expect("listed").path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
         .collect();
@@ -121,6 +125,21 @@ fn a_forgotten_sync_is_found_and_can_be_reproduced() {
 }
 
 #[test]
+fn an_ordinary_build_has_no_bugs_to_plant() {
+    for arguments in [
+        &["planted"][..],
+        &["run", "--seed", "1", "--planted", "range-gap"],
+        &["sweep", "--seeds", "0..1", "--planted", "range-gap"],
+        &["shrink", "--seed", "1", "--planted", "range-gap"],
+    ] {
+        let output = sim(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains("--features sim-tests/planted-bugs"), "{text}");
+    }
+}
+
+#[test]
 fn a_command_line_that_makes_no_sense_is_refused() {
     for arguments in [
         &["run"][..],
@@ -132,6 +151,7 @@ fn a_command_line_that_makes_no_sense_is_refused() {
         &["sweep", "--seeds", "0..1", "--time-limit", "soon"],
         &["sweep", "--seeds", "0..1", "--format", "xml"],
         &["list", "nonsense"],
+        &["run", "--seed", "1", "--planted", "nonsense"],
     ] {
         let output = sim(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");

@@ -15,6 +15,8 @@ use std::{
     time::Duration,
 };
 
+use planted::Bug;
+
 use crate::{
     command::{Action, BrakeChange, Conclusion},
     ids::NodeId,
@@ -227,6 +229,9 @@ impl Detector {
         states: &BTreeMap<NodeId, NodeState>,
         late: Option<Duration>,
     ) -> Option<BrakeChange> {
+        if planted::is_planted(Bug::BrakeRemoved) {
+            return None;
+        }
         let cause = match late {
             Some(round) => Some(format!(
                 "the judge ran late: {} ms from one round to the next, and {} ms are the limit",

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use planted::Bug;
+
 use crate::{
     command::Action,
     drain, leaders,
@@ -108,7 +110,8 @@ fn balance(
     if !draining && !at_rest {
         return None;
     }
-    if running == 0 && leaders::are_even(state) {
+    let restless = planted::is_planted(Bug::PingPongTransfers);
+    if running == 0 && leaders::are_even(state) && !restless {
         return None;
     }
     let mut transfers = leaders::plan(state, view, now).transfers;

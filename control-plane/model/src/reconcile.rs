@@ -10,6 +10,7 @@
 //!   of no later one.
 //! - Founders are ordered with one and the same set of members, and only until the group was seen.
 //! - Orders to a leader carry the membership that they are based on, as that leader reported it.
+use planted::Bug;
 
 use crate::{
     command::{Action, EndResult, GroupObservation, LeaderObservation, OperationEnd},
@@ -122,7 +123,7 @@ impl Group<'_> {
         for target in &self.partition.targets {
             // Only once the node has said all that it has can something be missing there.
             if !self.view.is_complete(target.node)
-                || self.view.replica(self.id, target.id).is_some()
+                || (self.view.replica(self.id, target.id).is_some() && !self.is_repeated(*target))
                 || self.is_blocked_by_older(*target)
             {
                 continue;
@@ -137,6 +138,21 @@ impl Group<'_> {
             let membership_log = observed.map(|observed| observed.log_position);
             orders.push(self.order(*target, membership_log, kind));
         }
+    }
+
+    /// What only a planted bug does: repeats the step that made a replica, as long as the operation runs
+    /// that it is a step of.
+    fn is_repeated(&self, target: Replica) -> bool {
+        let running = self.partition.change.and_then(|change| self.state.operation(change));
+        planted::is_planted(Bug::StepRepeated)
+            && running.is_some_and(|operation| match operation.kind {
+                OperationKind::MoveReplica(change) | OperationKind::Repair(change) => {
+                    change.add == Some(target)
+                }
+                OperationKind::Takeover { .. }
+                | OperationKind::TransferLeader { .. }
+                | OperationKind::Drain { .. } => false,
+            })
     }
 
     /// Whether another replica of the partition is on the target's node still: it goes first.
@@ -172,7 +188,9 @@ impl Group<'_> {
             return;
         }
         let ready = |target: &Replica| {
-            membership.contains(target.id) && keeps_up(&view.report, leader.replica.id, target.id)
+            membership.contains(target.id)
+                && (keeps_up(&view.report, leader.replica.id, target.id)
+                    || planted::is_planted(Bug::LearnerPromotedEarly))
         };
         let goal = if self.partition.targets.iter().all(ready) {
             &self.partition.targets
@@ -247,7 +265,8 @@ impl Group<'_> {
     /// Replicas on their way out.
     fn retire(&self, reconciled: &mut Reconciled) {
         let Some(committed) = &self.partition.observed else { return };
-        if !committed.is_exactly(&self.partition.targets) {
+        let early = planted::is_planted(Bug::DestroyedBeforeRemoval);
+        if !committed.is_exactly(&self.partition.targets) && !early {
             return;
         }
         for retiring in &self.partition.retiring {
@@ -256,7 +275,9 @@ impl Group<'_> {
             let destroyed = report.is_some_and(|view| view.report.phase == ReplicaPhase::Destroyed);
             if destroyed || self.state.node(replica.node).is_none() {
                 reconciled.drop_retired.push((self.id, replica.id));
-            } else if self.view.is_connected(replica.node) && self.leader_agrees(committed) {
+            } else if self.view.is_connected(replica.node)
+                && (self.leader_agrees(committed) || early)
+            {
                 let membership_log = Some(committed.log_position);
                 reconciled.orders.push(self.order(replica, membership_log, OrderKind::Destroy));
             }

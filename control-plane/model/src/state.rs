@@ -12,6 +12,7 @@ use std::{
     ops::Bound::{Excluded, Included, Unbounded},
 };
 
+use planted::Bug;
 use uuid::Uuid;
 
 use crate::{
@@ -190,7 +191,9 @@ impl ZoneState {
     pub(crate) fn check_changed(&self) -> Result<(), LoadError> {
         for id in self.partitions.changed() {
             let Some(partition) = self.partitions.get(id) else { continue };
-            check_nodes(*id, partition)?;
+            if !planted::is_planted(Bug::TwoReplicasOnOneNode) {
+                check_nodes(*id, partition)?;
+            }
             let start = partition.range.start();
             let before = self.indices.by_start.range::<[u8], _>((Unbounded, Excluded(start)));
             let before = before.map(|(_, id)| *id).next_back();

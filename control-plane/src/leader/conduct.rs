@@ -16,6 +16,7 @@ use model::{
     plan::{self, PlanOptions},
     reconcile::{Reconciled, reconcile},
 };
+use planted::Bug;
 
 use super::{Reign, figures, orders::OrderBook};
 use crate::raft::group::ProposeError;
@@ -87,6 +88,12 @@ fn is_due(last: &mut Option<Duration>, interval: Duration, now: Duration) -> boo
     due
 }
 
+/// Whether a planted bug lets the conductor sleep through a change: of a group that exists.
+fn is_overslept(state: &ZoneState, id: PartitionId) -> bool {
+    planted::is_planted(Bug::WakeUpLost)
+        && state.partition(id).is_some_and(|partition| partition.observed.is_some())
+}
+
 impl Conductor {
     async fn round(&mut self) {
         let now = self.reign.now();
@@ -126,7 +133,8 @@ impl Conductor {
             let mut partitions = view.take_touched(state);
             let addresses_changed = match change {
                 Some(change) => {
-                    partitions.extend(change.partitions);
+                    let changed = change.partitions.into_iter();
+                    partitions.extend(changed.filter(|id| !is_overslept(state, *id)));
                     !change.nodes.is_empty()
                 }
                 None => {
@@ -135,7 +143,7 @@ impl Conductor {
                 }
             };
             partitions.append(&mut self.waiting);
-            if sweep {
+            if sweep && !planted::is_planted(Bug::WakeUpLost) {
                 partitions.extend(state.unsettled());
             }
             if let Some(first) = partitions.iter().nth(PARTITIONS_PER_ROUND_MAX).copied() {

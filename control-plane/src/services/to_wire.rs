@@ -13,6 +13,7 @@ use model::{
     partition::{Membership, Partition, Replica},
     takeover::{GroupReplica, TakeOverGroup},
 };
+use planted::Bug;
 use proto::v1;
 
 pub fn range(range: &KeyRange) -> v1::KeyRange {
@@ -138,9 +139,13 @@ pub fn event(sequence: model::EventSequence, event: &model::event::Event) -> v1:
 /// The replicas that a client may find leading, and the one that is believed to.
 pub fn route(id: model::PartitionId, partition: &Partition) -> v1::PartitionRoute {
     let voters = partition.voters();
+    let mut range = range(&partition.range);
+    if planted::is_planted(Bug::RangeGap) && !range.start.is_empty() {
+        range.start = [&range.start[..], b"\0"].concat().into();
+    }
     v1::PartitionRoute {
         partition_id: id.get(),
-        range: Some(range(&partition.range)),
+        range: Some(range),
         range_epoch: partition.range_epoch.get(),
         replicas: placements(&voters),
         leader_node_id: partition.leader.map_or(0, |leader| leader.node.get()),

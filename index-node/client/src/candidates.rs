@@ -7,6 +7,8 @@
 
 use std::collections::BTreeSet;
 
+use planted::Bug;
+
 use crate::{identifiers::NodeId, map::Route};
 
 /// How many hints are followed, or corrections retried, in one round before the request waits.
@@ -35,6 +37,9 @@ impl Candidates {
         mut doubtful: impl FnMut(NodeId) -> bool,
     ) -> Option<NodeId> {
         if let Some(next) = self.next.take() {
+            if planted::is_planted(Bug::HintFollowedForEver) {
+                self.next = Some(next);
+            }
             self.asked.insert(next);
             return Some(next);
         }
@@ -61,7 +66,7 @@ impl Candidates {
 
     /// A node named `leader`. Whether it is asked next.
     pub(crate) fn follow(&mut self, leader: NodeId) -> bool {
-        if self.unreached.contains(&leader) {
+        if self.unreached.contains(&leader) && !planted::is_planted(Bug::HintFollowedForEver) {
             return false;
         }
         self.ask_again(leader)

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use openraft::EntryPayload;
+use planted::Bug;
 use runtime::store::{Batch, Reader, StoreError};
 
 use super::{
@@ -141,18 +142,22 @@ impl<'a> ApplyRun<'a> {
 
     fn write(&mut self, index: u64, write: Write) -> Result<WriteOutcome, StoreError> {
         // First, so that an outcome whose time has passed need not be there any more.
-        if self.state.time_ms > write.expires_at_ms {
+        if self.state.time_ms > write.expires_at_ms
+            && !planted::is_planted(Bug::ExpiredWriteApplied)
+        {
             runtime::mark!("apply: a write had expired");
             return Ok(WriteOutcome::Expired { now_ms: self.state.time_ms });
         }
         let outcome_key = keys::outcome(self.state.lineage, write.expires_at_ms, &write.write_id);
-        if let Some(outcome) = self.outcome(&outcome_key)? {
+        if let Some(outcome) = self.outcome(&outcome_key)?
+            && !planted::is_planted(Bug::RetryAppliedTwice)
+        {
             runtime::mark!("apply: a repeated write was answered from its outcome");
             return Ok(outcome);
         }
         let fits = write.range_epoch == self.state.range_epoch
             && self.state.range.as_ref().is_some_and(|range| range.contains(&write.key));
-        if !fits {
+        if !fits && !planted::is_planted(Bug::RangeCheckMissing) {
             runtime::mark!("apply: a write did not fit the range");
             return Ok(WriteOutcome::WrongRange {
                 range: self.state.range.clone(),
@@ -164,7 +169,8 @@ impl<'a> ApplyRun<'a> {
         let full_key = keys::data(self.state.lineage, &write.key);
         let present = self.present(&full_key)?;
         let current_version = present.map_or(0, |present| present.version);
-        let outcome = if write.condition.holds(current_version) {
+        let holds = write.condition.holds(current_version);
+        let outcome = if holds || planted::is_planted(Bug::ConditionIgnored) {
             if let Some(present) = present {
                 self.state.keys -= 1;
                 self.state.stored_bytes -= key_bytes + present.value_bytes;
@@ -187,7 +193,10 @@ impl<'a> ApplyRun<'a> {
                     self.data.insert(full_key, None);
                 }
             }
-            WriteOutcome::Applied(Applied { version: index, existed: present.is_some() })
+            let overlooks =
+                planted::is_planted(Bug::ApplyDiffers) && !self.replica.0.is_multiple_of(2);
+            let existed = present.is_some() && !overlooks;
+            WriteOutcome::Applied(Applied { version: index, existed })
         } else {
             WriteOutcome::ConditionFailed { current_version }
         };

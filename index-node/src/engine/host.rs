@@ -17,6 +17,7 @@ use std::{
 };
 
 use openraft::EntryPayload;
+use planted::Bug;
 use proto::v1;
 use runtime::{
     seams::{Environment, Moment},
@@ -324,12 +325,15 @@ impl ReplicaHost {
             return Err(PlacementError::Destroyed(replica));
         }
         if let Some(present) = self.replica_by_id(replica) {
-            return if present.partition() == partition {
+            if present.partition() != partition {
+                let partition = present.partition();
+                return Err(PlacementError::OtherPartition { replica, partition });
+            }
+            if !planted::is_planted(Bug::StepRepeated) {
                 runtime::mark!("order: the replica was there already");
-                Ok(())
-            } else {
-                Err(PlacementError::OtherPartition { replica, partition: present.partition() })
-            };
+                return Ok(());
+            }
+            self.unmake(&present).await?;
         }
         if let Some(other) = self.replica(partition) {
             return Err(PlacementError::AnotherReplica { other: other.id() });
@@ -373,6 +377,21 @@ impl ReplicaHost {
         Ok(())
     }
 
+    /// What only a planted bug does: takes a replica away as if it had never been here.
+    async fn unmake(&self, replica: &Replica) -> Result<(), StoreError> {
+        replica.stop().await;
+        let mut batch = Batch::new();
+        batch.delete(keys::META, keys::replica(replica.id()));
+        batch.delete(keys::STATE, keys::state(replica.id()));
+        runtime::raft::delete_group(&mut batch, replica.id().0);
+        self.shared.store.write(batch)?;
+        self.write_replicas(|replicas| {
+            replicas.by_id.remove(&replica.id());
+            replicas.by_partition.remove(&replica.partition());
+        });
+        Ok(())
+    }
+
     /// Destroys the replica for good, its data included; a tombstone stays. `superseded_by` is the
     /// membership that the group has committed without it.
     pub async fn destroy(
@@ -394,7 +413,10 @@ impl ReplicaHost {
             }
             let membership = present.membership();
             let votes = membership.voter_ids().any(|voter| voter == replica.0);
-            if votes && *membership.log_id() >= superseded_by {
+            if votes
+                && *membership.log_id() >= superseded_by
+                && !planted::is_planted(Bug::DestroyedBeforeRemoval)
+            {
                 return Err(PlacementError::StillVotes);
             }
             present.stop().await;

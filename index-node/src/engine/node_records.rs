@@ -95,6 +95,21 @@ impl NodeRecords {
         })
     }
 
+    /// What only a planted bug does: gives an empty store the identity that follows from the node's
+    /// name, and has therefore been the node's before its disk was wiped.
+    pub fn name_for_identity(store: &dyn Store, name: &str) -> Result<(), StoreError> {
+        if store.scan(keys::META, Scan::prefix("")).next().is_some() {
+            return Ok(());
+        }
+        let layout = Layout { kind: LAYOUT_KIND.to_owned(), format: LAYOUT_FORMAT };
+        let mut identity = [1; 16];
+        identity.iter_mut().zip(name.bytes()).for_each(|(byte, letter)| *byte = letter);
+        let mut batch = Batch::new();
+        batch.put(keys::META, keys::LAYOUT, records::encode(&layout));
+        batch.put(keys::META, keys::IDENTITY, records::encode(&identity));
+        store.write(batch)
+    }
+
     /// Drawn when the data directory was created.
     pub fn identity(&self) -> Uuid {
         self.identity

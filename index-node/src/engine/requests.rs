@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use openraft::error::{ClientWriteError, ForwardToLeader, RaftError};
+use planted::Bug;
 use runtime::store::{Scan, StoreError};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -85,7 +86,7 @@ impl Replica {
         let now_ms = self.clock.now_ms();
         let problem = if request.expires_at_ms == 0 {
             Some("a write needs an expiry")
-        } else if request.expires_at_ms < now_ms {
+        } else if request.expires_at_ms < now_ms && !planted::is_planted(Bug::ExpiredWriteApplied) {
             Some("the write has expired")
         } else if request.expires_at_ms > now_ms.saturating_add(EXPIRY_AHEAD_MAX_MS) {
             Some("the write's expiry is more than 60 s ahead")
@@ -186,6 +187,7 @@ impl Replica {
                 problem: "the group has no range yet".to_owned(),
             }),
             Some(range) if state.range_epoch == range_epoch && range.contains(key) => Ok(()),
+            Some(_) if planted::is_planted(Bug::RangeCheckMissing) => Ok(()),
             Some(range) => Err(self.wrong_range(range, state.range_epoch)),
         }
     }
@@ -204,6 +206,9 @@ impl Replica {
     async fn confirm_leadership(&self) -> Result<(), RequestError> {
         if !self.is_leader() {
             return Err(self.wrong_leader());
+        }
+        if planted::is_planted(Bug::CutOffLeaderReads) {
+            return Ok(());
         }
         self.reads.confirm().await
     }
@@ -247,6 +252,12 @@ impl Replica {
         for entry in reader.scan(keys::DATA, bounds.scan(state.lineage)) {
             let (full_key, record) = entry.map_err(|error| self.unreadable(error))?;
             let key = keys::without_lineage(&full_key);
+            if planted::is_planted(Bug::ListSkipsKey)
+                && !query.start_after.is_empty()
+                && key == bounds.start
+            {
+                continue;
+            }
             let stored: StoredValue =
                 records::decode(keys::DATA, &record).map_err(|error| self.unreadable(error))?;
             let item_bytes = key.len() + stored.value.len() + ITEM_OVERHEAD_BYTES;

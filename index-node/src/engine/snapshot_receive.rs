@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use planted::Bug;
 use proto::v1::{SnapshotHeader, SnapshotItems, SnapshotTrailer, snapshot_item::Table};
 use runtime::store::{Batch, Store, StoreError};
 
@@ -16,7 +17,7 @@ use super::{
     records::{self, GroupState, StoredOutcome, StoredValue},
     snapshot::{PartitionSnapshot, ReceivedSnapshot, SnapshotData, UnusedLineage},
     snapshot_stream::{ItemsChecksum, family},
-    types::{Lineage, RaftVote, SnapshotMeta},
+    types::{Lineage, RaftVote, ReplicaId, SnapshotMeta},
 };
 
 /// Why a snapshot is not accepted.
@@ -56,7 +57,12 @@ impl SnapshotReceiver {
             return Err(ReceiveError::Malformed("meta and group state are not of one moment"));
         }
         let mut batch = Batch::new();
-        let lineage = lineages.allocate(&mut batch);
+        let mut lineage = lineages.allocate(&mut batch);
+        if planted::is_planted(Bug::SnapshotOverLiveLineage)
+            && let Some(live) = GroupState::load(store.as_ref(), ReplicaId(header.to_replica_id))?
+        {
+            lineage = live.lineage;
+        }
         store.write(batch)?;
         Ok(Self {
             lineage: UnusedLineage::new(Arc::clone(store), lineage),
@@ -81,6 +87,11 @@ impl SnapshotReceiver {
                     let stored: StoredValue = records::decode(keys::DATA, &item.value)?;
                     self.keys += 1;
                     self.stored_bytes += (item.key.len() + stored.value.len()) as u64;
+                    if planted::is_planted(Bug::SnapshotWithoutLastEntries)
+                        && self.state.applied.is_some_and(|last| stored.version + 5 > last.index)
+                    {
+                        continue;
+                    }
                 }
                 Table::Outcomes => {
                     let _: StoredOutcome = records::decode(keys::OUTCOMES, &item.value)?;

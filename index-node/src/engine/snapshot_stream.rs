@@ -3,6 +3,7 @@
 use std::{ops::Bound, sync::Arc};
 
 use bytes::Bytes;
+use planted::Bug;
 use proto::v1::{
     InstallSnapshotResponse, SnapshotChunk, SnapshotHeader, SnapshotItem, SnapshotItems,
     SnapshotTrailer, snapshot_chunk::Body, snapshot_item::Table,
@@ -143,6 +144,9 @@ impl Iterator for SnapshotStream {
                     }
                     Ok(None) => {
                         self.stage = match table {
+                            Table::Data if planted::is_planted(Bug::OutcomesNotInSnapshot) => {
+                                Stage::Trailer
+                            }
                             Table::Data => Stage::Items(Table::Outcomes, self.start()),
                             Table::Outcomes | Table::Unspecified => Stage::Trailer,
                         };

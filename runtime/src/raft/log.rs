@@ -20,6 +20,7 @@ use openraft::{
     entry::RaftEntry,
     storage::{IOFlushed, LogState, RaftLogStorage},
 };
+use planted::Bug;
 
 use super::{
     cache::{Cache, corrupt, decode_entry, stored_index},
@@ -225,6 +226,9 @@ where
             cache.vote = Some(vote.clone());
             synced(&*self.store)
         };
+        if planted::is_planted(Bug::VoteNotSynced) {
+            return Ok(());
+        }
         Ok(durable.await?)
     }
 
@@ -271,6 +275,11 @@ where
                 cache.appended(entry, bytes);
             }
         }
+        if planted::is_planted(Bug::AcknowledgedBeforeSync) {
+            callback.io_completed(Ok(()));
+            self.store.sync(Box::new(|_| ()));
+            return Ok(());
+        }
         self.store
             .sync(Box::new(move |outcome| callback.io_completed(outcome.map_err(io::Error::from))));
         Ok(())
@@ -292,6 +301,8 @@ where
 
     async fn purge(&mut self, through: LogIdOf<C>) -> Result<(), io::Error> {
         let mut cache = self.cache()?;
+        let newest = cache.last().filter(|_| planted::is_planted(Bug::PurgeBeforeApply));
+        let through = newest.unwrap_or(through);
         if cache.purged().is_some_and(|purged| purged.index >= through.index) {
             return Ok(());
         }

@@ -3,6 +3,7 @@
 //! A change is a level: it puts the new replica into the targets and the old one among the retiring, and
 //! the reconciler closes the gap. Ending it without success puts the targets back, as long as the group
 //! has not begun to vote with the new replica.
+use planted::Bug;
 
 use super::{Applier, transfers::names};
 use crate::{
@@ -33,7 +34,7 @@ impl Applier<'_> {
         self.check_fault_domains(id, partition, source, to)?;
         self.check_budget(Some(source), Some(to))?;
         let reason = format!("an operator asked for it: from node {from} to node {to}");
-        let add = Some(Replica { id: self.new_replica(), node: to });
+        let add = Some(Replica { id: self.added_replica(), node: to });
         let change = ReplicaChange { partition: id, remove: Some(source), add };
         let kind = OperationKind::MoveReplica(change);
         Ok(Applied::Operation(self.begin_change(kind, change, Origin::Operator, reason, None)))
@@ -60,7 +61,7 @@ impl Applier<'_> {
         }
         let (origin, parent) = self.check_purpose(proposal, partition, remove)?;
         self.check_budget(remove, proposal.add)?;
-        let add = proposal.add.map(|node| Replica { id: self.new_replica(), node });
+        let add = proposal.add.map(|node| Replica { id: self.added_replica(), node });
         let change = ReplicaChange { partition: id, remove, add };
         let kind = match proposal.purpose {
             ChangePurpose::Repair | ChangePurpose::ReplaceFailed => OperationKind::Repair(change),
@@ -141,6 +142,14 @@ impl Applier<'_> {
         }
     }
 
+    /// The id of a replica that is about to be added.
+    fn added_replica(&mut self) -> ReplicaId {
+        if planted::is_planted(Bug::ReplicaIdReused) {
+            return ReplicaId(self.counters().replica);
+        }
+        self.new_replica()
+    }
+
     /// Whether the node can take a replica of the partition.
     fn check_addition(
         &self,
@@ -148,7 +157,9 @@ impl Applier<'_> {
         partition: &Partition,
         to: NodeId,
     ) -> Result<(), Refusal> {
-        if let Some(replica) = replica_on(partition, to) {
+        if let Some(replica) = replica_on(partition, to)
+            && !planted::is_planted(Bug::TwoReplicasOnOneNode)
+        {
             return Err(Refusal::ReplicaThereAlready { partition: id, node: to, replica });
         }
         match self.node(to)?.why_not_eligible() {

@@ -18,6 +18,8 @@ use std::{
     time::Duration,
 };
 
+use planted::Bug;
+
 use crate::{
     command::TransferProposal,
     ids::{NodeId, PartitionId},
@@ -85,7 +87,13 @@ pub fn plan(state: &ZoneState, view: &ZoneView, now: Duration) -> LeaderPlan {
             *fixed.entry(leader.replica.node).or_default() += 1;
         }
     }
-    let solution = solve(&seats, &fixed, &leading);
+    let mut solution = solve(&seats, &fixed, &leading);
+    if planted::is_planted(Bug::PingPongTransfers)
+        && let (Some(first), Some(seat)) = (solution.first_mut(), seats.first())
+        && let Some(other) = seat.eligible.iter().find(|node| **node != seat.current)
+    {
+        *first = *other;
+    }
     let count = |assigned: &dyn Fn(usize) -> NodeId| {
         let mut counts: BTreeMap<NodeId, u32> =
             state.nodes().iter().map(|(id, _)| (*id, 0)).collect();

@@ -3,7 +3,10 @@
 use std::{ops::Range, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, ValueEnum};
+use planted::Bug;
 use sim_tests::{run::RunOptions, sabotage::Sabotage, seed::Seed, zone::ZoneOptions};
+
+use super::planted_bugs;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -169,6 +172,9 @@ pub struct ZoneArguments {
     /// Break something on purpose, to see it found: acknowledge-before-sync
     #[arg(long, value_name = "WHAT")]
     sabotage: Option<Sabotage>,
+    /// Plant this bug in the zone's processes; only in a build with planted bugs
+    #[arg(long, value_name = "BUG")]
+    pub planted: Option<Bug>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -247,6 +253,7 @@ impl ZoneArguments {
         if let Some(sabotage) = self.sabotage {
             flags.extend(["--sabotage".to_owned(), sabotage.name().to_owned()]);
         }
+        flags.extend(planted_bugs::flags(self.planted));
         flags
     }
 }

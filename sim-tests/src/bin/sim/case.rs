@@ -8,7 +8,7 @@ use sim_tests::{
     scenario::Scenario,
 };
 
-use super::arguments::ZoneArguments;
+use super::{arguments::ZoneArguments, planted_bugs};
 
 /// How a run is started again. In a checkout this builds what is missing; the features are those of the
 /// whole workspace, so nothing is built twice.
@@ -27,7 +27,10 @@ impl Case {
     pub fn flags(&self, zone: &ZoneArguments) -> Vec<String> {
         let mut flags = vec!["--seed".to_owned(), self.seed.to_string()];
         match &self.scenario {
-            Some(scenario) => flags.extend(["--scenario".to_owned(), scenario.clone()]),
+            Some(scenario) => {
+                flags.extend(["--scenario".to_owned(), scenario.clone()]);
+                flags.extend(planted_bugs::flags(zone.planted));
+            }
             None => flags.extend(zone.to_flags()),
         }
         flags
@@ -35,7 +38,9 @@ impl Case {
 
     /// The command that makes exactly this run again.
     pub fn reproduction(&self, zone: &ZoneArguments) -> String {
-        format!("{COMMAND} {}", self.flags(zone).join(" "))
+        let features = if planted::BUILT_IN { planted_bugs::FLAGS } else { "" };
+        let command = COMMAND.replace("-- ", &format!("{features}-- "));
+        format!("{command} {}", self.flags(zone).join(" "))
     }
 }
 

@@ -9,6 +9,7 @@ mod bench;
 mod case;
 mod child;
 mod list;
+mod planted_bugs;
 mod run;
 mod shrink;
 mod sweep;
@@ -29,6 +30,7 @@ Examples:
   sim run --scenario lost-for-good
   sim list scenarios
   sim bench
+  sim planted --only range-gap      in a build with planted bugs: make sim-planted
 
 Exit codes: 0 every guarantee held; 1 one was violated; 2 the command line makes no sense; 3 a history's
 linearizability could not be decided; 4 the simulation itself could not be carried out; 130 a sweep was
@@ -54,15 +56,36 @@ enum Verb {
     List(ListArguments),
     /// Measure how fast zones are simulated here
     Bench(BenchArguments),
+    /// See whether planted bugs are found: which, by which check, after how many seeds
+    Planted(planted_bugs::Arguments),
+}
+
+impl Verb {
+    /// Whether it makes sense only in a build with planted bugs.
+    fn wants_bugs(&self) -> bool {
+        match self {
+            Verb::Run(arguments) => arguments.zone.planted.is_some(),
+            Verb::Sweep(arguments) => arguments.zone.planted.is_some(),
+            Verb::Shrink(arguments) => arguments.zone.planted.is_some(),
+            Verb::List(_) | Verb::Bench(_) => false,
+            Verb::Planted(_) => true,
+        }
+    }
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let command = Cli::parse().command;
+    if !planted::BUILT_IN && command.wants_bugs() {
+        eprintln!("sim: {}", planted_bugs::NOT_BUILT_IN);
+        return ExitCode::from(exit::USAGE);
+    }
+    let done = match command {
         Verb::Run(arguments) => run::run_one(&arguments),
         Verb::Sweep(arguments) => sweep::sweep(&arguments),
         Verb::Shrink(arguments) => shrink::shrink(&arguments),
         Verb::List(arguments) => list::list(&arguments),
         Verb::Bench(arguments) => bench::bench(&arguments),
+        Verb::Planted(arguments) => Ok(planted_bugs::table(&arguments)),
     };
     ExitCode::from(done.unwrap_or_else(|error| {
         eprintln!("sim: {error:#}");

@@ -9,7 +9,7 @@ use sim_tests::{
 use super::{
     arguments::ShrinkArguments,
     case::{COMMAND, Case},
-    child,
+    child, planted_bugs,
 };
 
 pub fn shrink(arguments: &ShrinkArguments) -> anyhow::Result<u8> {
@@ -30,7 +30,9 @@ pub fn shrink(arguments: &ShrinkArguments) -> anyhow::Result<u8> {
     let faults: Vec<String> = whole.faults.iter().map(|fault| fault.trim().to_owned()).collect();
     let smallest = sim_tests::shrink::shrink(&faults, |fewer| {
         scenario(fewer).write(&path)?;
-        let report = child::run(&["--scenario".to_owned(), path.display().to_string()])?.report;
+        let mut flags = vec!["--scenario".to_owned(), path.display().to_string()];
+        flags.extend(planted_bugs::flags(arguments.zone.planted));
+        let report = child::run(&flags)?.report;
         let fails = scenario(fewer).is_met_by(&report);
         runs += 1;
         println!(
