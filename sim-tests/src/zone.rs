@@ -1,7 +1,7 @@
 //! A whole zone in a world: members of the control plane and index nodes, running the production code
 //! unchanged over simulated seams, and the programs that use the zone.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, ops::Range, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -123,6 +123,13 @@ const GROUP_TIMERS_DIVISOR: u64 = 10;
 const ENTRIES_PER_SNAPSHOT: u64 = 60;
 const ENTRIES_KEPT: u64 = 20;
 
+/// Of the members' group, which writes about as much in a run as all partitions together.
+const MEMBER_ENTRIES_PER_SNAPSHOT: u64 = 100;
+
+/// How long every other client waits for a request: not long enough for what goes wrong, so that some
+/// outcomes stay unknown. The others wait as long as clients usually do.
+const IMPATIENT_DEADLINE_MS: Range<u64> = 200..1_500;
+
 /// A zone that was put into a world.
 pub struct Zone {
     pub cast: Cast,
@@ -201,6 +208,11 @@ fn add_member(world: &mut World, name: &str, sabotage: Option<Sabotage>, witness
             let configuration = control_plane::configuration::Configuration {
                 data_directory: PathBuf::from("simulated"),
                 listen_address: format!("{}:{MEMBER_PORT}", boot.name),
+                raft: control_plane::configuration::RaftOptions {
+                    snapshot_after_entries: MEMBER_ENTRIES_PER_SNAPSHOT,
+                    entries_kept: ENTRIES_KEPT,
+                    ..Default::default()
+                },
                 ..Default::default()
             };
             let store = boot.disk.open(&control_plane::families(), &boot.environment);
@@ -308,8 +320,12 @@ fn add_client(
     let name = client_name(number);
     let workload = options.workload.clone();
     let (endpoints, recorder, board) = (endpoints.to_vec(), recorder.clone(), board.clone());
+    let mut options = client::Options::default();
+    if !number.is_multiple_of(2) {
+        let mut generator = seed.derive("patience", u64::from(number)).generator();
+        options.deadline = Duration::from_millis(generator.random_range(IMPATIENT_DEADLINE_MS));
+    }
     world.add_driver(&name, move |environment| {
-        let options = client::Options::default();
         workload::work(number, seed, workload, environment, endpoints, options, recorder, board)
             .boxed_local()
     });

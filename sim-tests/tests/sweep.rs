@@ -96,8 +96,10 @@ fn a_seed_that_takes_too_long_is_told() {
 
 #[test]
 fn a_violation_comes_first_with_the_command_that_shows_it() {
-    let broken = ["--sabotage", "acknowledge-before-sync", "--jobs", "2"];
-    let output = command(&[&["--seeds", "1..5"], &broken[..]].concat()).output().expect("started");
+    let broken = ["--sabotage", "acknowledge-before-sync", "--faults-seconds", "6"];
+    let small = ["--members", "3", "--index-nodes", "3", "--partitions", "2"];
+    let arguments = [&["--seeds", "1..5"][..], &broken[..], &small[..]].concat();
+    let output = command(&arguments).output().expect("sim can be started");
     let text = text(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.starts_with("━━━ seed "), "{text}");

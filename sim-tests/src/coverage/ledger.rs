@@ -90,7 +90,7 @@ const REASONS: &[Reason] = &[
         text: "shares fault domain",
         mark: "repair: two replicas shared a fault domain",
     },
-    Reason { kinds: STARTED, text: "it has ", mark: "repair: a replica was missing" },
+    Reason { kinds: STARTED, text: " replicas of ", mark: "repair: a replica was missing" },
     Reason {
         kinds: STARTED,
         text: "is being drained",

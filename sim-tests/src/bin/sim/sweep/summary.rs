@@ -18,7 +18,8 @@ const WHOLE_MAX: usize = 5;
 /// What a run found, in a line.
 pub fn what_went_wrong(report: &Report) -> String {
     match &report.verdict {
-        Verdict::Passed => "it passed".to_owned(),
+        // Only of a scenario: it expects something else.
+        Verdict::Passed => "it passed, which is not how the scenario is to end".to_owned(),
         Verdict::Violated(problem) => problem.to_string(),
         Verdict::Undecided { key } => format!("the history of {key} was not decided"),
     }
