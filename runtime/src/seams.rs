@@ -2,7 +2,7 @@
 //!
 //! Production code takes an [`Environment`] and uses nothing else: no `tokio::net`, no system clock, no
 //! entropy of the operating system. So the same code runs in production and in the simulation.
-//! Tasks are spawned with `tokio::spawn` and local waiting is `tokio::time`'s, whose clock the
+//! Tasks are spawned with `tokio::spawn` and local waiting is [`crate::time`]'s, whose clock the
 //! simulation drives; *decisions* take their time from [`Clock`].
 
 use std::{

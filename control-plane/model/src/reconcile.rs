@@ -192,8 +192,13 @@ impl Group<'_> {
                 && (keeps_up(&view.report, leader.replica.id, target.id)
                     || planted::is_planted(Bug::LearnerPromotedEarly))
         };
-        let goal = if self.partition.targets.iter().all(ready) {
-            &self.partition.targets
+        // Who is new has to keep up. Who votes already need not, as long as a majority does: a voter that
+        // is lost for good would hold up the change for ever, and the change its replacement.
+        let targets = &self.partition.targets;
+        let mut new = targets.iter().filter(|target| !membership.is_full_voter(target.id));
+        let up_to_date = targets.iter().filter(|target| ready(target)).count();
+        let goal = if new.all(ready) && up_to_date > targets.len() / 2 {
+            targets
         } else if let [_, next] = membership.voter_sets.as_slice() {
             // A joint state that was left behind is ended in any case: it needs two majorities.
             next

@@ -311,7 +311,7 @@ impl Builder<'_> {
         until
     }
 
-    /// Holds all links of a host, and lets them go one by one.
+    /// Holds all links of a host, but those to hosts in trouble of their own, and lets them go one by one.
     fn swizzle(&mut self, span: Span) {
         let free = self.free_processes(span.from);
         let Some(host) = self.draw(&free) else { return };
@@ -319,7 +319,7 @@ impl Builder<'_> {
             [&self.cast.members[..], &self.cast.index_nodes[..], &self.cast.drivers[..]]
                 .concat()
                 .into_iter()
-                .filter(|other| *other != host)
+                .filter(|other| *other != host && !self.is_busy(other, span.from))
                 .collect();
         others.shuffle(&mut self.generator);
         self.occupy(&host, span.until);

@@ -141,6 +141,25 @@ fn an_operators_move_ends_and_is_explained() {
 }
 
 #[test]
+fn a_move_goes_on_although_another_voter_is_lost_and_then_the_lost_one_is_replaced() {
+    let mut world = zone(1, 5);
+    let (id, partition) = world.state.partitions().first().expect("some");
+    let leader = partition.leader.expect("led").replica;
+    let followers = partition.targets.iter().filter(|target| target.id != leader);
+    let followers: Vec<NodeId> = followers.map(|target| target.node).collect();
+    let (id, from, lost) = (*id, followers[0], followers[1]);
+    let to = *world.nodes.keys().find(|node| !partition.is_on(**node)).expect("five nodes");
+    world.kill(lost);
+    world.step();
+    let operation = operation_of(world.apply(Action::MoveReplica { partition: id, from, to }));
+    world.run(700);
+    let record = world.state.operation(operation).expect("remembered");
+    assert_eq!(record.state, OperationState::Succeeded);
+    assert!(world.state.partition(id).expect("there").target_on(to).is_some());
+    assert_eq!(world.state.target_count(lost), 0, "the move must not hold up the repair");
+}
+
+#[test]
 fn a_move_can_be_cancelled_before_the_group_votes_with_the_new_replica() {
     let mut world = zone(4, 5);
     let (id, partition) = world.state.partitions().first().expect("some");
