@@ -54,9 +54,9 @@ pub struct Scenario {
     pub expect: String,
     #[serde(default = "faults_seconds")]
     pub faults_seconds: u64,
-    /// How many requests of clients may be refused for want of time; absent: any number.
+    /// How many requests of clients may end without an answer; absent: any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refused_max: Option<usize>,
+    pub unanswered_max: Option<usize>,
     /// What is broken on purpose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sabotage: Option<String>,
@@ -95,7 +95,7 @@ impl Scenario {
             seed,
             expect: passed(),
             faults_seconds: options.faults_for.as_secs(),
-            refused_max: options.refused_max,
+            unanswered_max: options.unanswered_max,
             sabotage: zone.sabotage.map(|sabotage| sabotage.name().to_owned()),
             faults,
             zone: ZoneSize {
@@ -182,7 +182,7 @@ impl Scenario {
             zone,
             faults_for: Duration::from_secs(self.faults_seconds),
             schedule: Some(Schedule { faults }),
-            refused_max: self.refused_max,
+            unanswered_max: self.unanswered_max,
             ..RunOptions::default()
         })
     }
