@@ -80,7 +80,7 @@ fn a_failing_seed_shrinks_to_a_scenario_that_fails_alike() {
     let output = sim(&[
         "shrink",
         "--seed",
-        "3",
+        "7",
         "--sabotage",
         "acknowledge-before-sync",
         "--faults-seconds",
