@@ -136,8 +136,10 @@ impl Onlooker {
 /// What the onlooker remembers from look to look.
 #[derive(Default)]
 struct Memory {
-    /// The highest term that a leader of the control plane spoke of, and since when it is known.
-    term: Option<(u64, Moment)>,
+    /// The highest term that a leader of the control plane spoke of.
+    term: Option<u64>,
+    /// Members that lead in an older term, by their own words, and since when they have said so each time.
+    deposed: BTreeMap<String, Moment>,
     /// Since when many nodes are lost and nothing brakes.
     unbraked_since: Option<Moment>,
     /// The replicas of the first look, the founders: partition and node by replica id.
@@ -165,28 +167,30 @@ impl Memory {
         problems
     }
 
-    /// G1: a leader of the control plane ends its reign when another has begun one.
+    /// G1: a leader of the control plane ends its reign when another has begun one. One that was frozen
+    /// may still say that it leads when it goes on, but not for long.
     fn deposed_leader(&mut self, now: Moment, look: &Look) -> Option<Problem> {
-        let leaders = look.statuses.iter().filter(|(_, status)| status.from_leader);
-        let terms: Vec<(&str, u64)> = leaders
+        let leaders: BTreeMap<&str, u64> = look
+            .statuses
+            .iter()
+            .filter(|(_, status)| status.from_leader)
             .filter_map(|(member, status)| Some((member.as_str(), status.control_plane.as_ref()?)))
             .map(|(member, control_plane)| (member, control_plane.term))
             .collect();
-        for (_, term) in &terms {
-            if self.term.is_none_or(|(highest, _)| *term > highest) {
-                self.term = Some((*term, now));
-            }
-        }
-        let (highest, since) = self.term?;
-        let (member, term) = terms.into_iter().find(|(_, term)| *term < highest)?;
-        (now.since(since) >= PATIENCE).then(|| {
-            Problem::new(
-                "G1",
-                format!(
-                    "{member} still leads the control plane in term {term}, {PATIENCE:?} after the \
-                     leader of term {highest} began"
-                ),
-            )
+        let newest = leaders.values().max().copied();
+        self.term = self.term.max(newest);
+        let newest = self.term?;
+        self.deposed
+            .retain(|member, _| leaders.get(member.as_str()).is_some_and(|it| *it < newest));
+        leaders.iter().filter(|(_, term)| **term < newest).find_map(|(member, term)| {
+            let since = *self.deposed.entry((*member).to_owned()).or_insert(now);
+            (now.since(since) >= PATIENCE).then(|| {
+                let sentence = format!(
+                    "{member} has said for {PATIENCE:?} that it leads the control plane in term {term}, \
+                     although there is a leader of term {newest}"
+                );
+                Problem::new("G1", sentence)
+            })
         })
     }
 
@@ -356,8 +360,8 @@ mod tests {
     }
 
     fn statuses(statuses: Vec<ZoneStatus>) -> Look {
-        let statuses = statuses.into_iter().map(|status| ("member-1".to_owned(), status));
-        Look { statuses: statuses.collect(), ..Look::default() }
+        let members = (1..).map(|number| format!("member-{number}"));
+        Look { statuses: members.zip(statuses).collect(), ..Look::default() }
     }
 
     fn map(replicas: &[(u64, u64)]) -> Look {

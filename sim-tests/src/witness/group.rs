@@ -40,6 +40,8 @@ pub struct Group {
     /// What was applied at an index.
     committed: BTreeMap<u64, Position>,
     newest_committed: Option<Position>,
+    /// Replicas whose disks cannot be understood at the moment: nobody knows what they have synced.
+    unwatched: BTreeSet<u64>,
 }
 
 /// What is on one replica's disk, whether it is synced or not.
@@ -94,6 +96,7 @@ impl Group {
             voters: BTreeMap::new(),
             committed: BTreeMap::new(),
             newest_committed: None,
+            unwatched: BTreeSet::new(),
         }
     }
 
@@ -108,7 +111,13 @@ impl Group {
 
     /// The replica is deleted, or its disk is gone.
     pub fn forget(&mut self, id: u64) {
+        self.unwatched.remove(&id);
         self.replicas.remove(&id);
+    }
+
+    /// The replica's disk cannot be understood, until its process starts anew.
+    pub fn unwatch(&mut self, id: u64) {
+        self.unwatched.insert(id);
     }
 
     /// What the replica's process finds when it starts.
@@ -120,6 +129,7 @@ impl Group {
             return Err(self.problem("G2", sentence));
         }
         let durable = found.last();
+        self.unwatched.remove(&id);
         self.replicas.insert(id, Replica { durable, ..found });
         Ok(())
     }
@@ -156,6 +166,12 @@ impl Group {
         let before = self.replica(id).last();
         self.replica(id).log.insert(position.index, position);
         if position.leader != NOBODY && !self.leaders.contains_key(&position.leader) {
+            if position.leader.id != id {
+                // Its own disk is not watched. It may have begun with anything that is older.
+                let anything = Position { leader: position.leader, index: 0 };
+                self.leaders.insert(position.leader, Some(anything));
+                return Ok(());
+            }
             self.leaders.insert(position.leader, before);
             let committed = self.newest_committed.filter(|it| it.leader < position.leader);
             if before < committed {
@@ -247,6 +263,7 @@ impl Group {
             .iter()
             .filter(|(_, replica)| replica.durable >= Some(position))
             .map(|(id, _)| *id)
+            .chain(self.unwatched.iter().copied())
             .collect();
         let mut unmet = Vec::new();
         for (at, voters) in self.voters.iter().rev() {

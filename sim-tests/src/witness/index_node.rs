@@ -69,34 +69,28 @@ impl IndexNodes {
     pub(super) fn boots(&mut self, host: &str, content: &[Change]) -> Result<(), Problem> {
         let before = self.disks.remove(host).unwrap_or_default();
         let wiped = content.is_empty() && !before.replicas.is_empty();
-        let mut disk = Disk { wipes: before.wipes + u64::from(wiped), ..Disk::default() };
-        let mut logs: BTreeMap<u64, Group> = BTreeMap::new();
-        for change in content {
-            let Change::Put { family, key, value } = change else { continue };
-            if *family == FAMILY {
-                let (replica, record) =
-                    inspect::decode::<TypeConfig>(key, value).map_err(damaged)?;
-                let group = logs.entry(replica).or_insert_with(|| Group::new(String::new()));
-                log::put(group, replica, record, &mut LogEffect::default())?;
-            } else {
-                disk.put(change).map_err(damaged)?;
+        let (mut disk, mut logs) = match Disk::read(content) {
+            Ok(read) => read,
+            Err(problem) => {
+                for replica in before.replicas.clone() {
+                    self.group_of(replica).into_iter().for_each(|group| group.unwatch(replica));
+                }
+                self.disks.insert(host.to_owned(), before);
+                return Err(problem);
             }
-        }
+        };
+        disk.wipes = before.wipes + u64::from(wiped);
         for replica in before.replicas.difference(&disk.replicas) {
-            if let Some((partition, _)) = self.replicas.get(replica) {
-                self.groups.entry(*partition).or_insert_with(|| group(*partition)).forget(*replica);
-            }
+            self.group_of(*replica).into_iter().for_each(|group| group.forget(*replica));
         }
         for replica in &disk.replicas {
-            let Some((partition, _)) = self.replicas.get(replica) else { continue };
             let mut found = logs
                 .get_mut(replica)
                 .map_or_else(Replica::default, |log| std::mem::take(log.replica(*replica)));
-            found.applied = disk.states.get(replica).and_then(|state| applied(state));
-            self.groups
-                .entry(*partition)
-                .or_insert_with(|| group(*partition))
-                .boots(*replica, found)?;
+            found.applied = disk.states.get(replica).and_then(applied);
+            if let Some(group) = self.group_of(*replica) {
+                group.boots(*replica, found)?;
+            }
         }
         self.disks.insert(host.to_owned(), disk);
         Ok(())
@@ -408,6 +402,24 @@ impl IndexNodes {
 }
 
 impl Disk {
+    /// A disk with this content, and its logs by replica.
+    fn read(content: &[Change]) -> Result<(Self, BTreeMap<u64, Group>), Problem> {
+        let mut disk = Self::default();
+        let mut logs: BTreeMap<u64, Group> = BTreeMap::new();
+        for change in content {
+            let Change::Put { family, key, value } = change else { continue };
+            if *family == FAMILY {
+                let (replica, record) =
+                    inspect::decode::<TypeConfig>(key, value).map_err(damaged)?;
+                let group = logs.entry(replica).or_insert_with(|| Group::new(String::new()));
+                log::put(group, replica, record, &mut LogEffect::default())?;
+            } else {
+                disk.put(change).map_err(damaged)?;
+            }
+        }
+        Ok((disk, logs))
+    }
+
     /// Takes over a record that was written or found.
     fn put(&mut self, change: &Change) -> Result<(), StoreError> {
         let Change::Put { family, key, value } = change else { return Ok(()) };

@@ -40,8 +40,15 @@ impl Default for Members {
 impl Members {
     /// What the process finds on its disk when it starts.
     pub(super) fn boots(&mut self, host: &str, content: &[Change]) -> Result<(), Problem> {
-        let identity = records(content)?.find_map(|record| match record {
-            MemberRecord::Identity(id) => Some(id),
+        let records: Vec<MemberRecord> = match records(content) {
+            Ok(records) => records.collect(),
+            Err(problem) => {
+                self.ids.get(host).into_iter().for_each(|id| self.group.unwatch(*id));
+                return Err(problem);
+            }
+        };
+        let identity = records.iter().find_map(|record| match record {
+            MemberRecord::Identity(id) => Some(*id),
             _ => None,
         });
         if let Some(before) = self.ids.get(host).copied()
@@ -53,7 +60,7 @@ impl Members {
         let Some(id) = identity else { return Ok(()) };
         self.ids.insert(host.to_owned(), id);
         let mut found = Group::new(String::new());
-        for record in records(content)? {
+        for record in records {
             match record {
                 MemberRecord::Log(record) => {
                     log::put(&mut found, id, record, &mut LogEffect::default())?;

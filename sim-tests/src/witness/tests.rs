@@ -92,6 +92,16 @@ fn a_deposed_leader_commits_nothing() {
 }
 
 #[test]
+fn what_a_disk_that_is_not_watched_holds_is_not_judged() {
+    let mut group = group();
+    group.unwatch(2);
+    group.applies(1, at(1, 1, 1)).unwrap();
+    // 2 leads and nobody has seen its log: 3 hears of it first.
+    group.appends(3, at(2, 2, 2), 9, None).unwrap();
+    group.boots(2, Replica { vote: None, ..Replica::default() }).unwrap_err();
+}
+
+#[test]
 fn replicas_apply_the_same_and_never_go_back() {
     let mut group = group();
     replicate(&mut group, 2, at(1, 1, 1), 8);
