@@ -11,7 +11,7 @@ use sim_tests::{
 };
 
 /// How many seeds each change has to pass, besides all scenarios.
-const FIXED_SEEDS: u32 = 24;
+const FIXED_SEEDS: u32 = 100;
 
 fn sim(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_sim")).args(arguments).output().expect("sim can be started")

@@ -98,7 +98,7 @@ fn what_a_disk_that_is_not_watched_holds_is_not_judged() {
     group.applies(1, at(1, 1, 1)).unwrap();
     // 2 leads and nobody has seen its log: 3 hears of it first.
     group.appends(3, at(2, 2, 2), 9, None).unwrap();
-    group.boots(2, Replica { vote: None, ..Replica::default() }).unwrap_err();
+    group.boots(2, Replica::default()).unwrap_err();
 }
 
 #[test]
