@@ -322,7 +322,8 @@ fn failed_replica(look: &Look) -> Option<Problem> {
     let leaders = look.statuses.iter().filter(|(_, status)| status.from_leader);
     let mut sentences = leaders.flat_map(|(_, status)| &status.problems);
     let sentence = sentences.find(|sentence| {
-        sentence.contains("has failed:") && !sentence.contains("the simulated device failed")
+        let by_its_disk = ["the simulated device failed", "checksum: the record says"];
+        sentence.contains("has failed:") && !by_its_disk.iter().any(|it| sentence.contains(it))
     })?;
     let kind = if sentence.contains("have come to different states") {
         "replicas differ"

@@ -54,7 +54,7 @@ fn the_same_seed_is_the_same_run() {
         println!("trace hash of seed {}: {}", report.seed, report.trace_hash);
         assert_eq!(report.verdict, Verdict::Passed, "{report}");
         assert!(report.trace_lines > 10_000, "{}", report.summary());
-        assert!(report.marks.len() > 50, "{:?}", report.marks);
+        assert!(report.marks.len() > 20, "{:?}", report.marks);
     }
     assert_ne!(first[0].trace_hash, first[1].trace_hash);
 

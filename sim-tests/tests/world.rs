@@ -21,7 +21,7 @@ use sim_tests::{
     gate::FrozenClock,
     seed::Seed,
     trace::{Print, Trace},
-    world::{Boot, Crash, SeamCall, World, WorldOptions, program},
+    world::{Boot, Crash, STEP, SeamCall, World, WorldOptions, program},
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
@@ -365,7 +365,8 @@ const FAMILY: Family = Family("numbers");
 async fn count(boot: Boot, acknowledged: Rc<RefCell<Vec<u8>>>) -> anyhow::Result<()> {
     let store = boot.disk.open(&[FAMILY], &boot.environment);
     for number in 1..=u8::MAX {
-        boot.environment.sleep(Duration::from_millis(1)).await;
+        // Nothing is written in the world's first step.
+        boot.environment.sleep(2 * STEP).await;
         write(&store, number)?;
         synced(store.as_ref()).await?;
         acknowledged.borrow_mut().push(number);

@@ -42,6 +42,8 @@ pub struct Group {
     newest_committed: Option<Position>,
     /// Replicas whose disks cannot be understood at the moment: nobody knows what they have synced.
     unwatched: BTreeSet<u64>,
+    /// Whether replicas may have been made on such a disk.
+    has_unseen: bool,
 }
 
 /// What is on one replica's disk, whether it is synced or not.
@@ -97,6 +99,7 @@ impl Group {
             committed: BTreeMap::new(),
             newest_committed: None,
             unwatched: BTreeSet::new(),
+            has_unseen: false,
         }
     }
 
@@ -118,6 +121,11 @@ impl Group {
     /// The replica's disk cannot be understood, until its process starts anew.
     pub fn unwatch(&mut self, id: u64) {
         self.unwatched.insert(id);
+    }
+
+    /// Whether replicas may be on disks that cannot be understood, and were never seen.
+    pub fn expect_unseen(&mut self, expect: bool) {
+        self.has_unseen = expect;
     }
 
     /// What the replica's process finds when it starts.
@@ -267,8 +275,11 @@ impl Group {
             .collect();
         let mut unmet = Vec::new();
         for (at, voters) in self.voters.iter().rev() {
+            let may_have_synced = |voter: &&u64| {
+                durable.contains(voter) || (self.has_unseen && !self.replicas.contains_key(voter))
+            };
             let has_majority =
-                |set: &BTreeSet<u64>| 2 * set.intersection(&durable).count() > set.len();
+                |set: &BTreeSet<u64>| 2 * set.iter().filter(may_have_synced).count() > set.len();
             if voters.iter().all(has_majority) {
                 return Ok(());
             }

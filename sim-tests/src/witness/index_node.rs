@@ -36,6 +36,8 @@ use crate::checks::Problem;
 #[derive(Default)]
 pub(super) struct IndexNodes {
     disks: BTreeMap<String, Disk>,
+    /// Hosts whose disks cannot be understood at the moment.
+    blind: BTreeSet<String>,
     /// By partition.
     groups: BTreeMap<u64, Group>,
     /// By replica: its partition, and the disk that it is on or was on.
@@ -76,10 +78,16 @@ impl IndexNodes {
                     self.group_of(replica).into_iter().for_each(|group| group.unwatch(replica));
                 }
                 self.disks.insert(host.to_owned(), before);
+                self.blind.insert(host.to_owned());
+                self.expect_unseen();
                 return Err(problem);
             }
         };
         disk.wipes = before.wipes + u64::from(wiped);
+        if self.blind.remove(host) {
+            self.expect_unseen();
+            self.learn_replicas((host.to_owned(), disk.wipes), content)?;
+        }
         for replica in before.replicas.difference(&disk.replicas) {
             self.group_of(*replica).into_iter().for_each(|group| group.forget(*replica));
         }
@@ -94,6 +102,26 @@ impl IndexNodes {
         }
         self.disks.insert(host.to_owned(), disk);
         Ok(())
+    }
+
+    /// Takes note of replicas that were made while nobody watched.
+    fn learn_replicas(&mut self, home: Home, content: &[Change]) -> Result<(), Problem> {
+        for change in content {
+            let Change::Put { family, key, value } = change else { continue };
+            let Some(replica) =
+                id_behind(keys::REPLICA_PREFIX, key).filter(|_| *family == keys::META)
+            else {
+                continue;
+            };
+            let record: ReplicaRecord = records::decode(keys::META, value).map_err(damaged)?;
+            self.replicas.entry(replica).or_insert_with(|| (record.partition.0, home.clone()));
+        }
+        Ok(())
+    }
+
+    fn expect_unseen(&mut self) {
+        let expect = !self.blind.is_empty();
+        self.groups.values_mut().for_each(|group| group.expect_unseen(expect));
     }
 
     pub(super) fn written(&mut self, host: &str, changes: &[Change]) -> Result<Effect, Problem> {
