@@ -206,6 +206,12 @@ impl ToyGroup {
         assert!(stays, "a leader was removed before it handed over: {order:?}");
     }
 
+    /// The leader appends entries; whoever is alive has them.
+    pub fn append(&mut self, entries: u64, alive: &BTreeSet<NodeId>) {
+        self.index += entries;
+        self.catch_up(alive);
+    }
+
     pub fn catch_up(&mut self, alive: &BTreeSet<NodeId>) {
         let reachable =
             |toy: &ToyReplica| toy.phase == ReplicaPhase::Live && alive.contains(&toy.node);
