@@ -36,6 +36,13 @@ pub trait Network: Send + Sync + 'static {
     fn connect(&self, address: &str) -> BoxFuture<'static, io::Result<BoxConnection>>;
     /// `address` is host:port; port 0 picks a free one.
     fn listen(&self, address: &str) -> BoxFuture<'static, io::Result<Box<dyn Listener>>>;
+
+    /// After which delays copies of an order that has just arrived are handed on. In production it is
+    /// handed on once and at once; a simulation may delay and repeat it, so that orders overtake each
+    /// other and come after the session that they came through.
+    fn deliveries(&self) -> Vec<Duration> {
+        vec![Duration::ZERO]
+    }
 }
 
 /// A point on a process's monotonic clock. Means nothing in another process, or after a restart.

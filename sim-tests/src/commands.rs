@@ -1,15 +1,15 @@
 //! A second operator, who gives commands while things go wrong: moves, hand-overs, drains and their ends,
-//! at times and on nodes that follow from the seed.
+//! cancellations, at times and on nodes that follow from the seed, or that a scenario says.
 //!
 //! A command that got no answer is given again under the same idempotency key, as people's tools do. In
 //! the end every node is uncordoned, so that the zone can come to rest with all of them.
 
-use std::{ops::Range, time::Duration};
+use std::{ops::Range, str::FromStr, time::Duration};
 
 use proto::v1::{
-    DrainNodeRequest, MoveReplicaRequest, NodeReference, OperationResponse,
-    RebalanceLeadersRequest, TransferLeaderRequest, UncordonNodeRequest,
-    admin_service_client::AdminServiceClient,
+    CancelOperationRequest, DrainNodeRequest, ListOperationsRequest, MoveReplicaRequest,
+    NodeReference, OperationResponse, RebalanceLeadersRequest, TransferLeaderRequest,
+    UncordonNodeRequest, admin_service_client::AdminServiceClient,
 };
 use rand::{RngExt, rngs::StdRng};
 use runtime::{
@@ -19,8 +19,9 @@ use runtime::{
 use tonic::{Code, Response, Status, transport::Channel};
 
 use crate::{
-    board::{Board, Phase},
+    board::{Board, LOOK_INTERVAL, Phase},
     checks::Problem,
+    faults,
     seed::Seed,
 };
 
@@ -37,12 +38,100 @@ const ATTEMPTS_MAX: u32 = 4;
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Command {
-    TransferLeader { partition: u64, to: String },
-    MoveReplica { partition: u64, from: String, to: String },
-    Drain { node: String },
-    Uncordon { node: String },
+pub enum Command {
+    TransferLeader {
+        partition: u64,
+        to: String,
+    },
+    MoveReplica {
+        partition: u64,
+        from: String,
+        to: String,
+    },
+    Drain {
+        node: String,
+    },
+    Uncordon {
+        node: String,
+    },
     Rebalance,
+    /// Of the newest operation that has not ended.
+    Cancel,
+}
+
+/// A command and its time since the start of the simulation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimedCommand {
+    pub at: Duration,
+    pub command: Command,
+}
+
+impl Command {
+    /// The nodes that it names.
+    pub fn nodes(&self) -> Vec<&str> {
+        match self {
+            Command::TransferLeader { to: node, .. }
+            | Command::Drain { node }
+            | Command::Uncordon { node } => vec![node],
+            Command::MoveReplica { from, to, .. } => vec![from, to],
+            Command::Rebalance | Command::Cancel => Vec::new(),
+        }
+    }
+
+    /// The partition that it names.
+    pub fn partition(&self) -> Option<u64> {
+        match self {
+            Command::TransferLeader { partition, .. } | Command::MoveReplica { partition, .. } => {
+                Some(*partition)
+            }
+            Command::Drain { .. }
+            | Command::Uncordon { .. }
+            | Command::Rebalance
+            | Command::Cancel => None,
+        }
+    }
+}
+
+impl FromStr for Command {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let own = |word: &str| word.to_owned();
+        let number = |word: &str| {
+            word.parse::<u64>().map_err(|_| format!("{word:?} is no partition's number: {text:?}"))
+        };
+        Ok(match words[..] {
+            ["transfer", "leader", "of", partition, "to", to] => {
+                Command::TransferLeader { partition: number(partition)?, to: own(to) }
+            }
+            ["move", "replica", "of", partition, "from", from, "to", to] => {
+                let partition = number(partition)?;
+                Command::MoveReplica { partition, from: own(from), to: own(to) }
+            }
+            ["drain", node] => Command::Drain { node: own(node) },
+            ["uncordon", node] => Command::Uncordon { node: own(node) },
+            ["rebalance"] => Command::Rebalance,
+            ["cancel"] => Command::Cancel,
+            _ => {
+                return Err(format!(
+                    "{text:?} is no command; one is for example \"drain node-1\", \"uncordon node-1\", \
+                     \"transfer leader of 2 to node-1\", \"move replica of 2 from node-1 to node-4\", \
+                     \"rebalance\" or \"cancel\""
+                ));
+            }
+        })
+    }
+}
+
+impl FromStr for TimedCommand {
+    type Err = String;
+
+    /// A time and a command, for example `6.5 s  drain node-2`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (at, command) = faults::timed(text)?;
+        Ok(Self { at, command: command.parse()? })
+    }
 }
 
 fn node(name: &str) -> Option<NodeReference> {
@@ -58,7 +147,8 @@ fn draw(generator: &mut StdRng, nodes: &[String], partitions: u32) -> Command {
         0..30 => Command::TransferLeader { partition, to },
         30..60 => Command::MoveReplica { partition, from, to },
         60..75 => Command::Drain { node: from },
-        75..90 => Command::Uncordon { node: from },
+        75..86 => Command::Uncordon { node: from },
+        86..94 => Command::Cancel,
         _ => Command::Rebalance,
     }
 }
@@ -71,7 +161,8 @@ struct Commander {
     board: Board,
 }
 
-/// Gives commands from the first phase with faults to its end; then ends all drains.
+/// Gives commands from the first phase with faults to its end, those that are written down or else drawn
+/// ones; then ends all drains.
 ///
 /// # Errors
 /// If no channels can be made.
@@ -81,6 +172,7 @@ pub async fn work(
     members: Vec<String>,
     nodes: Vec<String>,
     partitions: u32,
+    written: Option<Vec<TimedCommand>>,
     board: Board,
 ) -> anyhow::Result<()> {
     let channels = Channels::new(&environment, ChannelOptions::default())?;
@@ -88,18 +180,33 @@ pub async fn work(
     let mut generator = seed.derive("commands", 0).generator();
     commander.board.reached(Phase::Faults).await;
     commander.board.client_starts();
+    let is_drawn = written.is_none();
+    let mut written = written.into_iter().flatten().peekable();
     let mut number = 0_u64;
     while commander.board.phase() == Phase::Faults {
-        let pause = generator.random_range(PAUSE_MS);
-        commander.environment.sleep(Duration::from_millis(pause)).await;
-        let command = draw(&mut generator, &nodes, partitions);
+        let command = if is_drawn {
+            let pause = generator.random_range(PAUSE_MS);
+            commander.environment.sleep(Duration::from_millis(pause)).await;
+            draw(&mut generator, &nodes, partitions)
+        } else {
+            let now = turmoil::sim_elapsed().unwrap_or_default();
+            let Some(due) = written.next_if(|next| next.at <= now) else {
+                commander.environment.sleep(LOOK_INTERVAL).await;
+                continue;
+            };
+            due.command
+        };
         number += 1;
         commander.give(&command, &format!("command-{number}")).await;
     }
     for name in nodes {
         let command = Command::Uncordon { node: name };
-        number += 1;
-        while !commander.give(&command, &format!("command-{number}")).await {
+        loop {
+            // What was refused stays refused under its key.
+            number += 1;
+            if commander.give(&command, &format!("command-{number}")).await {
+                break;
+            }
             commander.environment.sleep(RETRY_PAUSE).await;
         }
     }
@@ -221,6 +328,13 @@ impl Commander {
                     let request = RebalanceLeadersRequest { dry_run: false, idempotency_key };
                     admin.rebalance_leaders(request).await.map(|_| None)
                 }
+                Command::Cancel => {
+                    let request = ListOperationsRequest { include_ended: false, limit: 1 };
+                    let listed = admin.list_operations(request).await?.into_inner();
+                    let Some(newest) = listed.operations.first() else { return Ok(None) };
+                    let request = CancelOperationRequest { id: newest.id };
+                    admin.cancel_operation(request).await.map(|_| None)
+                }
             }
         };
         match self.environment.timeout(CALL_TIMEOUT, asking).await {
@@ -278,8 +392,36 @@ mod tests {
                 Command::Rebalance => {
                     seen.insert("rebalance".to_owned());
                 }
+                Command::Cancel => {
+                    seen.insert("cancel".to_owned());
+                }
             }
         }
-        assert_eq!(seen.len(), 5 * nodes.len() + 1);
+        assert_eq!(seen.len(), 5 * nodes.len() + 2);
+    }
+
+    #[test]
+    fn a_command_is_read_by_its_words() {
+        let timed: TimedCommand = "6.5 s  move replica of 2 from node-1 to node-4".parse().unwrap();
+        assert_eq!(timed.at, Duration::from_millis(6_500));
+        assert_eq!(
+            (timed.command.partition(), timed.command.nodes()),
+            (Some(2), vec!["node-1", "node-4"])
+        );
+        for text in [
+            "drain node-1",
+            "uncordon node-1",
+            "rebalance",
+            "cancel",
+            "transfer leader of 1 to node-2",
+        ] {
+            assert!(text.parse::<Command>().is_ok(), "{text}");
+        }
+        for text in
+            ["drain", "move replica of two from node-1 to node-2", "6 s cancel", "cancel all"]
+        {
+            assert!(text.parse::<Command>().is_err(), "{text}");
+        }
+        assert!("cancel".parse::<TimedCommand>().is_err());
     }
 }

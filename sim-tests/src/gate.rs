@@ -13,17 +13,24 @@
 
 use std::{
     collections::BTreeSet,
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
+use rand::{RngExt, rngs::StdRng};
 use runtime::store::simulated::{Side, SimulatedDisk};
 
 use crate::{
     clock::{HostClock, Rate},
+    seed::Seed,
     world::Crash,
 };
+
+/// How often and how late an order is delivered where orders are jumbled. It may be lost: it is repeated.
+const ORDER_COPIES: Range<u32> = 0..4;
+const ORDER_DELAY_MS: Range<u64> = 0..2_000;
 
 /// What the monotonic clock of a frozen process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +58,8 @@ struct State {
     /// How the process is to end as soon as somebody can end it. It is frozen until then.
     doomed: Option<Crash>,
     dial_interrupt: Option<DialInterrupt>,
+    /// If there is one: orders come late, twice, and not in their sequence.
+    jumble: Option<StdRng>,
     /// Of tasks that found the gate closed, in the sequence in which they came.
     waiting: Vec<Waker>,
 }
@@ -135,6 +144,20 @@ impl Gate {
         waiting.into_iter().for_each(Waker::wake);
     }
 
+    /// Delivers orders late, more than once and not in their sequence, as the seed says; or as they came.
+    pub fn jumble_orders(&self, seed: Option<Seed>) {
+        self.state().jumble = seed.map(Seed::generator);
+    }
+
+    /// After which delays copies of an order that has arrived are handed on.
+    pub fn deliveries(&self) -> Vec<Duration> {
+        let mut state = self.state();
+        let Some(generator) = &mut state.jumble else { return vec![Duration::ZERO] };
+        let copies = generator.random_range(ORDER_COPIES);
+        let delay = |_| Duration::from_millis(generator.random_range(ORDER_DELAY_MS));
+        (0..copies).map(delay).collect()
+    }
+
     /// Freezes the process for good: somebody has to end it.
     pub fn doom(&self, crash: Crash) {
         let mut state = self.state();
@@ -165,8 +188,8 @@ impl Gate {
     /// Open, for the next process: the last one has ended. Nobody is woken.
     pub fn reset(&self) {
         let mut state = self.state();
-        let clock = state.clock.clone();
-        *state = State { clock, ..State::default() };
+        let (clock, jumble) = (state.clock.clone(), state.jumble.take());
+        *state = State { clock, jumble, ..State::default() };
         drop(state);
         self.hold_disk(false);
     }

@@ -57,6 +57,7 @@ compile_error!(
      it): without it tokio's random choices are not seeded, and no run can be repeated"
 );
 
+pub mod ambush;
 pub mod board;
 pub mod calm;
 pub mod checks;

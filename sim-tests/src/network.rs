@@ -213,6 +213,10 @@ impl Network for SimulatedNetwork {
         connect(self.clone(), address.to_owned()).boxed()
     }
 
+    fn deliveries(&self) -> Vec<Duration> {
+        self.gate.deliveries()
+    }
+
     fn listen(&self, address: &str) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
         let port = split(address).map(|(_, port)| port);
         let gate = self.gate.clone();

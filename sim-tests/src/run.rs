@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, ops::Range, time::Duration};
 
 use crate::{
+    ambush::Ambushes,
     board::{Board, Phase},
     calm,
     checks::Problem,
@@ -62,6 +63,8 @@ pub fn run(seed: Seed, options: &RunOptions, trace: &Trace) -> Report {
         options,
         schedule: Schedule::default(),
         faults: 0,
+        ambushes: Ambushes::default(),
+        trace: trace.clone(),
         faulty: Duration::ZERO..Duration::ZERO,
     };
     let problem = run.carry_out(seed).err();
@@ -141,7 +144,8 @@ fn judge(operations: &[Operation]) -> Verdict {
 /// members do not.
 fn concerns_data(timed: &TimedFault, cast: &Cast) -> bool {
     let hosts = timed.fault.hosts();
-    !hosts.iter().any(|host| cast.members.iter().any(|member| member == host))
+    !timed.fault.is_of_leader()
+        && !hosts.iter().any(|host| cast.members.iter().any(|member| member == host))
 }
 
 struct Run<'a> {
@@ -151,6 +155,8 @@ struct Run<'a> {
     schedule: Schedule,
     /// How many of the schedule's faults were applied.
     faults: usize,
+    ambushes: Ambushes,
+    trace: Trace,
     /// The time of the faults.
     faulty: Range<Duration>,
 }
@@ -173,6 +179,7 @@ impl Run<'_> {
         }
         self.apply_due_faults();
 
+        self.ambushes.lift(&mut self.world);
         self.world.heal_everything();
         self.zone.board.enter(Phase::Settling);
         self.until("G9", self.options.settling_max, |board| {
@@ -203,7 +210,7 @@ impl Run<'_> {
         while let Some(due) =
             self.schedule.faults.get(self.faults).filter(|fault| fault.at <= self.world.now())
         {
-            due.fault.apply(&mut self.world);
+            due.fault.apply(&mut self.world, &mut self.ambushes, &self.trace);
             self.faults += 1;
         }
     }
@@ -244,6 +251,7 @@ impl Run<'_> {
             ));
         }
         self.zone.witness.step_ended();
+        self.ambushes.look(&mut self.world, &self.zone.witness, &self.trace);
         let problem = self.zone.witness.problem().or_else(|| self.zone.board.first_problem());
         problem.map_or(Ok(()), Err)
     }

@@ -31,6 +31,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    commands::TimedCommand,
     faults::{Schedule, TimedFault},
     report::{Report, Verdict},
     run::RunOptions,
@@ -62,6 +63,10 @@ pub struct Scenario {
     pub sabotage: Option<String>,
     /// Each with its time, for example `5.2 s power off node-3`.
     pub faults: Vec<String>,
+    /// What the second operator asks for, each with its time, for example `6 s drain node-2`; absent: what
+    /// follows from the seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commands: Option<Vec<String>>,
     pub zone: ZoneSize,
 }
 
@@ -98,6 +103,7 @@ impl Scenario {
             unanswered_max: options.unanswered_max,
             sabotage: zone.sabotage.map(|sabotage| sabotage.name().to_owned()),
             faults,
+            commands: None,
             zone: ZoneSize {
                 members: zone.members,
                 index_nodes: zone.index_nodes,
@@ -160,12 +166,17 @@ impl Scenario {
             None => None,
             Some(name) => Some(name.parse::<Sabotage>().map_err(anyhow::Error::msg)?),
         };
+        let commands = match &self.commands {
+            None => None,
+            Some(texts) => Some(parse_commands(texts, partitions, index_nodes)?),
+        };
         let zone = ZoneOptions {
             members,
             index_nodes,
             fault_domains,
             partitions,
             replace_after: Duration::from_secs(replace_after_seconds),
+            commands,
             sabotage,
             ..ZoneOptions::default()
         };
@@ -197,6 +208,31 @@ impl Scenario {
     }
 }
 
+/// Commands by time, which name only what is there.
+fn parse_commands(
+    texts: &[String],
+    partitions: u32,
+    index_nodes: u32,
+) -> anyhow::Result<Vec<TimedCommand>> {
+    let mut commands = Vec::new();
+    for text in texts {
+        let timed: TimedCommand = text.parse().map_err(anyhow::Error::msg)?;
+        for node in timed.command.nodes() {
+            anyhow::ensure!(
+                zone::has_index_node(index_nodes, node),
+                "the zone has no {node}: {text}"
+            );
+        }
+        if let Some(partition) = timed.command.partition() {
+            let exists = (1..=u64::from(partitions)).contains(&partition);
+            anyhow::ensure!(exists, "the zone has no partition {partition}: {text}");
+        }
+        commands.push(timed);
+    }
+    commands.sort_by_key(|timed| timed.at);
+    Ok(commands)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,7 +241,8 @@ mod tests {
         let mut options = RunOptions::default();
         options.zone.index_nodes = 4;
         let faults = vec!["4.5 s kill node-4".to_owned(), "6 s restart node-4".to_owned()];
-        Scenario::of_run("A node is killed".into(), 7, &options, faults)
+        let commands = Some(vec!["5 s drain node-2".to_owned(), "7 s cancel".to_owned()]);
+        Scenario { commands, ..Scenario::of_run("A node is killed".into(), 7, &options, faults) }
     }
 
     #[test]
@@ -227,6 +264,9 @@ mod tests {
             ("4.5 s kill", "soon kill", "soon"),
             ("members = 3", "members = 4", "members"),
             ("index_nodes = 4", "index_nodes = 2", "index_nodes"),
+            ("drain node-2", "drain node-7", "node-7"),
+            ("7 s cancel", "7 s transfer leader of 5 to node-1", "partition 5"),
+            ("7 s cancel", "7 s panic", "panic"),
             ("partitions = 4", "partitions = 0", "partitions"),
             ("title", "titel", "titel"),
         ] {

@@ -313,6 +313,7 @@ impl World {
         let processes: Vec<String> = self.processes().map(str::to_owned).collect();
         for process in processes {
             self.unmute(&process);
+            self.straighten_orders(&process);
             self.thaw(&process);
             self.mend_disk(&process);
             self.restart(&process);

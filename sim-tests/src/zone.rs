@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     board::{Board, Phase},
-    commands,
+    commands::{self, TimedCommand},
     faults::Cast,
     history::Recorder,
     onlooker,
@@ -38,6 +38,8 @@ pub struct ZoneOptions {
     /// How long a node's loss lasts before its replicas are made again elsewhere.
     pub replace_after: Duration,
     pub workload: WorkloadOptions,
+    /// What the second operator asks for; none: what follows from the seed.
+    pub commands: Option<Vec<TimedCommand>>,
     /// What is wrong with the zone on purpose.
     pub sabotage: Option<Sabotage>,
 }
@@ -93,6 +95,7 @@ impl Default for ZoneOptions {
             replication_factor: 3,
             replace_after: Duration::from_secs(300),
             workload: WorkloadOptions::default(),
+            commands: None,
             sabotage: None,
         }
     }
@@ -154,9 +157,13 @@ fn index_node_name(number: u32) -> String {
 /// Whether such a zone has a host of that name.
 pub fn has_host(options: &ZoneOptions, host: &str) -> bool {
     (1..=options.members).any(|number| member_name(number) == host)
-        || (1..=options.index_nodes).any(|number| index_node_name(number) == host)
+        || has_index_node(options.index_nodes, host)
         || (0..options.workload.clients).any(|number| client_name(number) == host)
         || [OPERATOR, COMMANDER].contains(&host)
+}
+
+pub fn has_index_node(index_nodes: u32, name: &str) -> bool {
+    (1..=index_nodes).any(|number| index_node_name(number) == name)
 }
 
 /// Adds the processes and the programs of a zone to a world. They start with the next step.
@@ -181,8 +188,7 @@ pub fn build(world: &mut World, seed: Seed, options: &ZoneOptions) -> Zone {
     for number in 0..options.workload.clients {
         drivers.push(add_client(world, seed, number, &endpoints, options, &recorder, &board));
     }
-    add_verifier(world, &endpoints, options, &recorder, &board);
-    add_watchers(world, seed, &endpoints, &board);
+    add_watchers(world, seed, &endpoints, options, &recorder, &board);
     let cast = Cast {
         domains: options.domains(&index_nodes),
         domains_needed: usize::try_from(options.replication_factor).unwrap_or(usize::MAX),
@@ -196,9 +202,7 @@ pub fn build(world: &mut World, seed: Seed, options: &ZoneOptions) -> Zone {
 
 const OPERATOR: &str = "operator";
 const COMMANDER: &str = "second-operator";
-const VERIFIER: &str = "verifier";
-const ONLOOKER: &str = "onlooker";
-const WAYWARD: &str = "wayward-client";
+const WATCHERS: &str = "watchers";
 
 fn add_member(world: &mut World, name: &str, sabotage: Option<Sabotage>, witness: &Witness) {
     let witness = witness.clone();
@@ -296,9 +300,10 @@ fn add_commander(
     board: &Board,
 ) {
     let (members, nodes) = (endpoints.to_vec(), index_nodes.to_vec());
-    let (partitions, board) = (options.partitions, board.clone());
+    let (partitions, written, board) =
+        (options.partitions, options.commands.clone(), board.clone());
     world.add_driver(COMMANDER, move |environment| {
-        commands::work(seed, environment, members, nodes, partitions, board).boxed_local()
+        commands::work(seed, environment, members, nodes, partitions, written, board).boxed_local()
     });
 }
 
@@ -338,36 +343,33 @@ pub fn is_patient(client: u32) -> bool {
     client.is_multiple_of(2)
 }
 
-/// Those that are there for their checks only. No fault is aimed at them.
-fn add_watchers(world: &mut World, seed: Seed, members: &[String], board: &Board) {
-    let (addresses, shared) = (members.to_vec(), board.clone());
-    world.add_driver(ONLOOKER, move |environment| {
-        onlooker::watch(environment, addresses, shared).boxed_local()
-    });
-    let (addresses, shared) = (members.to_vec(), board.clone());
-    world.add_driver(WAYWARD, move |environment| {
-        wayward::work(seed, environment, addresses, shared).boxed_local()
-    });
-}
-
-fn add_verifier(
+/// Those that are there for their checks only: one host for all of them, since each one costs time. No fault
+/// is aimed at it.
+fn add_watchers(
     world: &mut World,
-    endpoints: &[String],
+    seed: Seed,
+    members: &[String],
     options: &ZoneOptions,
     recorder: &Recorder,
     board: &Board,
 ) {
     let number = options.workload.clients;
     let keys = workload::keys(options.workload.keys);
-    let (endpoints, recorder, board) = (endpoints.to_vec(), recorder.clone(), board.clone());
-    world.add_driver(VERIFIER, move |environment| {
+    let (members, recorder, board) = (members.to_vec(), recorder.clone(), board.clone());
+    world.add_driver(WATCHERS, move |environment| {
         async move {
-            board.reached(Phase::Verifying).await;
-            let options = client::Options::default();
-            let client =
-                RecordingClient::connect(number, &environment, &endpoints, options, recorder)
-                    .await?;
-            verify(client, keys, board).await;
+            let onlooker = onlooker::watch(environment.clone(), members.clone(), board.clone());
+            let wayward = wayward::work(seed, environment.clone(), members.clone(), board.clone());
+            let verifier = async {
+                board.reached(Phase::Verifying).await;
+                let options = client::Options::default();
+                let client =
+                    RecordingClient::connect(number, &environment, &members, options, recorder)
+                        .await?;
+                verify(client, keys, board.clone()).await;
+                Ok(())
+            };
+            futures_util::try_join!(onlooker, wayward, verifier)?;
             Ok(())
         }
         .boxed_local()

@@ -26,16 +26,27 @@ pub struct Command {
     pub wall_time: WallTime,
     /// The caller's; empty: none.
     pub idempotency_key: String,
+    /// A digest of the request as the caller wrote it, who may name nodes by names that mean another node
+    /// later; 0: of the action itself.
+    pub request_fingerprint: u64,
     pub action: Action,
 }
 
 impl Command {
     pub fn new(zone_time: ZoneTime, wall_time: WallTime, action: Action) -> Self {
-        Self { zone_time, wall_time, idempotency_key: String::new(), action }
+        let idempotency_key = String::new();
+        Self { zone_time, wall_time, idempotency_key, request_fingerprint: 0, action }
     }
 
     pub fn with_idempotency_key(mut self, key: impl Into<String>) -> Self {
         self.idempotency_key = key.into();
+        self
+    }
+
+    /// The key and the digest of the request that came with it.
+    pub fn of_request(mut self, key: impl Into<String>, fingerprint: u64) -> Self {
+        self.idempotency_key = key.into();
+        self.request_fingerprint = fingerprint;
         self
     }
 }

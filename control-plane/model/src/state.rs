@@ -22,7 +22,6 @@ use crate::{
     key_range::{CoverError, check_adjacent, check_cover},
     node::{Node, RemovedNode},
     operation::Operation,
-    outcome::Outcome,
     partition::Partition,
     policy::Policy,
     table::{Record, RecordChange, Table},
@@ -465,9 +464,9 @@ impl ZoneState {
             .map(|id| (*id, self.operations.get(id).expect("indexed operations exist")))
     }
 
-    /// The first outcome of a command with this idempotency key, if it is remembered.
-    pub fn remembered_outcome(&self, key: &str) -> Option<&Outcome> {
-        self.remembered.get(&key.to_owned()).map(|remembered| &remembered.outcome)
+    /// The first outcome of a command with this idempotency key, and what it was, if it is remembered.
+    pub fn remembered(&self, key: &str) -> Option<&Remembered> {
+        self.remembered.get(&key.to_owned())
     }
 
     /// Whether something waits for zone time to pass, so that a quiet leader must propose

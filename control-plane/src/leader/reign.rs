@@ -161,6 +161,19 @@ impl Reign {
         action: Action,
         idempotency_key: &str,
     ) -> Result<Applied, ProposeError> {
+        self.propose_request(action, idempotency_key, 0).await
+    }
+
+    /// The same, for a caller whose request has this digest: see [`Command::request_fingerprint`].
+    ///
+    /// # Errors
+    /// See [`ProposeError`].
+    pub async fn propose_request(
+        &self,
+        action: Action,
+        idempotency_key: &str,
+        fingerprint: u64,
+    ) -> Result<Applied, ProposeError> {
         if self.ended.is_cancelled() {
             return Err(ProposeError::NotLeader { leader: None });
         }
@@ -173,7 +186,7 @@ impl Reign {
         };
         let wall_time = WallTime(self.environment.wall_ms());
         let command =
-            Command::new(zone_time, wall_time, action).with_idempotency_key(idempotency_key);
+            Command::new(zone_time, wall_time, action).of_request(idempotency_key, fingerprint);
         let outcome = self.group.propose(command).await;
         let label = match &outcome {
             Ok(_) => "applied",

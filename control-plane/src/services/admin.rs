@@ -10,7 +10,9 @@ use proto::v1::{self, admin_service_server::AdminService};
 use tonic::{Request, Response, Status};
 
 use super::{
-    figures, from_wire, refusal,
+    figures, from_wire,
+    once::Once,
+    refusal,
     streams::{self, UpdateStream},
     to_wire,
 };
@@ -45,26 +47,19 @@ impl AdminApi {
         })
     }
 
-    /// Whether a command with this idempotency key was carried out, and had no more to say than that.
-    fn was_done(&self, key: &str) -> bool {
-        let zone = self.member.group().zone();
-        zone.read(|state| matches!(state.remembered_outcome(key), Some(Ok(Applied::Done))))
-    }
-
     /// Carries out a command that starts, or ends, one operation; answers with it.
     async fn operate(
         &self,
         reign: &Reign,
-        action: Action,
-        idempotency_key: String,
-    ) -> Result<v1::Operation, Status> {
-        let key = from_wire::idempotency_key(idempotency_key)?;
-        match reign.propose(action, &key).await {
-            Ok(Applied::Operation(id)) => {
-                figures::operation(reign, id).ok_or_else(|| no_such_operation(id))
+        once: &Once,
+        action: impl FnOnce() -> Result<Action, Status>,
+    ) -> Result<v1::OperationResponse, Status> {
+        match once.carry_out(reign, action).await? {
+            Applied::Operation(id) => {
+                let operation = figures::operation(reign, id).ok_or_else(|| no_such_operation(id));
+                Ok(v1::OperationResponse { operation: Some(operation?) })
             }
-            Ok(applied) => Err(unexpected(&applied)),
-            Err(error) => Err(refusal::propose_status(&error)),
+            applied => Err(unexpected(&applied)),
         }
     }
 }
@@ -168,12 +163,14 @@ impl AdminService for AdminApi {
         request: Request<v1::TransferLeaderRequest>,
     ) -> Result<Response<v1::OperationResponse>, Status> {
         let reign = self.member.leading()?;
-        let request = request.into_inner();
-        let partition = from_wire::partition_id("partition_id", request.partition_id)?;
-        let to = self.node("to", request.to)?;
-        let action = Action::TransferLeader { partition, to };
-        let operation = self.operate(&reign, action, request.idempotency_key).await?;
-        Ok(Response::new(v1::OperationResponse { operation: Some(operation) }))
+        let mut request = request.into_inner();
+        let key = std::mem::take(&mut request.idempotency_key);
+        let once = Once::of("transfer", &request, key)?;
+        let answer = self.operate(&reign, &once, || {
+            let partition = from_wire::partition_id("partition_id", request.partition_id)?;
+            Ok(Action::TransferLeader { partition, to: self.node("to", request.to)? })
+        });
+        Ok(Response::new(answer.await?))
     }
 
     async fn move_replica(
@@ -181,18 +178,20 @@ impl AdminService for AdminApi {
         request: Request<v1::MoveReplicaRequest>,
     ) -> Result<Response<v1::OperationResponse>, Status> {
         let reign = self.member.leading()?;
-        let request = request.into_inner();
-        let partition = from_wire::partition_id("partition_id", request.partition_id)?;
-        let from = self.node("from", request.from)?;
-        let to = self.node("to", request.to)?;
-        // How much room there is, only the sessions tell.
-        reign
-            .zone()
-            .read(|state| repair::check_room(state, &reign.view(), partition, to))
-            .map_err(|refused| refusal::status(&refused))?;
-        let action = Action::MoveReplica { partition, from, to };
-        let operation = self.operate(&reign, action, request.idempotency_key).await?;
-        Ok(Response::new(v1::OperationResponse { operation: Some(operation) }))
+        let mut request = request.into_inner();
+        let key = std::mem::take(&mut request.idempotency_key);
+        let once = Once::of("move", &request, key)?;
+        let answer = self.operate(&reign, &once, || {
+            let partition = from_wire::partition_id("partition_id", request.partition_id)?;
+            let from = self.node("from", request.from)?;
+            let to = self.node("to", request.to)?;
+            // How much room there is, only the sessions tell.
+            let room =
+                reign.zone().read(|state| repair::check_room(state, &reign.view(), partition, to));
+            room.map_err(|refused| refusal::status(&refused))?;
+            Ok(Action::MoveReplica { partition, from, to })
+        });
+        Ok(Response::new(answer.await?))
     }
 
     async fn drain_node(
@@ -200,22 +199,21 @@ impl AdminService for AdminApi {
         request: Request<v1::DrainNodeRequest>,
     ) -> Result<Response<v1::OperationResponse>, Status> {
         let reign = self.member.leading()?;
-        let request = request.into_inner();
-        let node = self.node("node", request.node)?;
+        let mut request = request.into_inner();
+        let key = std::mem::take(&mut request.idempotency_key);
+        let once = Once::of("drain", &request, key)?;
         let accept_data_loss_risk = request.accept_data_loss_risk;
-        let key = from_wire::idempotency_key(request.idempotency_key)?;
-        // Which nodes are there now, and with how much room, only the sessions tell.
-        let checked = reign.zone().read(|state| {
-            let repeated = state.remembered_outcome(&key).is_some();
-            if accept_data_loss_risk || repeated {
-                return Ok(());
+        let answer = self.operate(&reign, &once, || {
+            let node = self.node("node", request.node)?;
+            if !accept_data_loss_risk {
+                // Which nodes are there now, and with how much room, only the sessions tell.
+                let room =
+                    reign.zone().read(|state| repair::check_drain_room(state, &reign.view(), node));
+                room.map_err(|refused| refusal::status(&refused))?;
             }
-            repair::check_drain_room(state, &reign.view(), node)
+            Ok(Action::DrainNode { node, accept_data_loss_risk })
         });
-        checked.map_err(|refused| refusal::status(&refused))?;
-        let action = Action::DrainNode { node, accept_data_loss_risk };
-        let operation = self.operate(&reign, action, key).await?;
-        Ok(Response::new(v1::OperationResponse { operation: Some(operation) }))
+        Ok(Response::new(answer.await?))
     }
 
     async fn uncordon_node(
@@ -223,14 +221,15 @@ impl AdminService for AdminApi {
         request: Request<v1::UncordonNodeRequest>,
     ) -> Result<Response<v1::UncordonNodeResponse>, Status> {
         let reign = self.member.leading()?;
-        let request = request.into_inner();
-        let node = self.node("node", request.node)?;
-        let key = from_wire::idempotency_key(request.idempotency_key)?;
-        reign
-            .propose(Action::UncordonNode { node }, &key)
-            .await
-            .map_err(|error| refusal::propose_status(&error))?;
-        let node = figures::node(&reign, node);
+        let mut request = request.into_inner();
+        let key = std::mem::take(&mut request.idempotency_key);
+        let once = Once::of("uncordon", &request, key)?;
+        let reference = request.node.clone();
+        once.carry_out(&reign, || {
+            Ok(Action::UncordonNode { node: self.node("node", request.node)? })
+        })
+        .await?;
+        let node = self.node("node", reference).ok().and_then(|node| figures::node(&reign, node));
         Ok(Response::new(v1::UncordonNodeResponse { node }))
     }
 
@@ -239,21 +238,20 @@ impl AdminService for AdminApi {
         request: Request<v1::RemoveNodeRequest>,
     ) -> Result<Response<v1::RemoveNodeResponse>, Status> {
         let reign = self.member.leading()?;
-        let request = request.into_inner();
-        let key = from_wire::idempotency_key(request.idempotency_key)?;
-        let node = match self.node("node", request.node) {
-            Ok(node) => node,
-            // The same command has removed it before.
-            Err(_) if self.was_done(&key) => {
-                return Ok(Response::new(v1::RemoveNodeResponse {}));
-            }
-            Err(status) => return Err(status),
-        };
-        reign
-            .propose(Action::RemoveNode { node }, &key)
-            .await
-            .map_err(|error| refusal::propose_status(&error))?;
-        reign.forget_node(node);
+        let mut request = request.into_inner();
+        let key = std::mem::take(&mut request.idempotency_key);
+        let once = Once::of("remove", &request, key)?;
+        let mut removed = None;
+        once.carry_out(&reign, || {
+            let node = self.node("node", request.node)?;
+            removed = Some(node);
+            Ok(Action::RemoveNode { node })
+        })
+        .await?;
+        // None: the same command has removed it before.
+        if let Some(node) = removed {
+            reign.forget_node(node);
+        }
         Ok(Response::new(v1::RemoveNodeResponse {}))
     }
 
@@ -262,22 +260,24 @@ impl AdminService for AdminApi {
         request: Request<v1::RebalanceLeadersRequest>,
     ) -> Result<Response<v1::RebalanceLeadersResponse>, Status> {
         let reign = self.member.leading()?;
-        let request = request.into_inner();
-        let key = from_wire::idempotency_key(request.idempotency_key)?;
+        let mut request = request.into_inner();
+        let key = std::mem::take(&mut request.idempotency_key);
+        let once = Once::of("rebalance", &request, key)?;
         let plan = reign.zone().read(|state| {
             initialized(state)?;
             Ok::<_, Status>(leaders::plan(state, &reign.view(), reign.now()))
         })?;
         let mut operation_ids = Vec::new();
         if !request.dry_run {
-            let action = Action::RebalanceLeaders { transfers: plan.transfers.clone() };
-            match reign.propose(action, &key).await {
-                Ok(Applied::Operations(ids)) => {
+            let transfers = plan.transfers.clone();
+            let applied =
+                once.carry_out(&reign, || Ok(Action::RebalanceLeaders { transfers })).await?;
+            match applied {
+                Applied::Operations(ids) => {
                     operation_ids = ids.into_iter().map(OperationId::get).collect();
                 }
-                Ok(Applied::Done) => {}
-                Ok(applied) => return Err(unexpected(&applied)),
-                Err(error) => return Err(refusal::propose_status(&error)),
+                Applied::Done => {}
+                applied => return Err(unexpected(&applied)),
             }
         }
         let transfers = plan.transfers.iter().map(to_wire::planned_transfer).collect();
@@ -323,7 +323,13 @@ impl AdminService for AdminApi {
         let reign = self.member.leading()?;
         let operation = OperationId(request.into_inner().id);
         let action = Action::CancelOperation { operation };
-        Ok(Response::new(self.operate(&reign, action, String::new()).await?))
+        let proposed = reign.propose(action, "").await;
+        match proposed.map_err(|error| refusal::propose_status(&error))? {
+            Applied::Operation(id) => figures::operation(&reign, id)
+                .map(Response::new)
+                .ok_or_else(|| no_such_operation(id)),
+            applied => Err(unexpected(&applied)),
+        }
     }
 
     type WatchEventsStream = UpdateStream<v1::Event>;

@@ -11,6 +11,7 @@ pub mod figures;
 pub mod from_wire;
 mod member;
 pub mod node;
+mod once;
 pub mod refusal;
 mod routing;
 mod streams;

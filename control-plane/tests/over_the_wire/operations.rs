@@ -115,8 +115,19 @@ async fn a_node_that_stays_away_is_replaced() {
     // Its name is free again once it was removed; its identity never comes back.
     let mut admin = zone.admin().await;
     let request = v1::RemoveNodeRequest { node: reference(victim), idempotency_key: "gone".into() };
+    let name = zone.nodes[3].identity.name.clone();
+    let uncordon = v1::UncordonNodeRequest {
+        node: Some(v1::NodeReference { id: 0, name }),
+        idempotency_key: "back".into(),
+    };
+    admin.uncordon_node(uncordon.clone()).await.expect("it is there");
     admin.remove_node(request.clone()).await.expect("it is down and empty");
-    admin.remove_node(request).await.expect("the same command again");
+    admin.remove_node(request.clone()).await.expect("the same command again");
+    // What was done stays done, although nothing has the name any more; and a key stands for one command.
+    admin.uncordon_node(uncordon).await.expect("the same command again");
+    let other = v1::RemoveNodeRequest { node: reference(1), ..request };
+    let reused = admin.remove_node(other).await.unwrap_err();
+    assert!(reused.message().contains("was used for another command"), "{reused:?}");
     let returned = zone.members[0].nodes().register(zone.nodes[3].identity.registration()).await;
     let refused = returned.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");

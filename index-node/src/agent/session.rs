@@ -211,8 +211,25 @@ impl Agent {
             directory,
         };
         if !batch.is_empty() {
-            self.orders.give(batch);
+            self.deliver(&batch);
         }
         Ok(())
+    }
+
+    /// Hands the batch on, in as many copies and as late as the network delivers it.
+    fn deliver(&self, batch: &OrderBatch) {
+        for delay in self.environment.network.deliveries() {
+            let (orders, batch) = (self.orders.clone(), batch.clone());
+            if delay.is_zero() {
+                orders.give(batch);
+                continue;
+            }
+            let environment = self.environment.clone();
+            tokio::spawn(async move {
+                environment.sleep(delay).await;
+                runtime::mark!("order: delivered late");
+                orders.give(batch);
+            });
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
+    ambush::OperationKind,
     faults::{Fault, TimedFault},
     history::{Call, Operation, Outcome},
 };
@@ -25,6 +26,8 @@ fn kind(fault: &Fault) -> String {
     let words: Vec<&str> = text
         .split_whitespace()
         .filter(|word| !hosts.contains(word) && !JOINING.contains(word) && !is_number(word))
+        // Which operation it is has marks of its own.
+        .filter(|word| !fault.is_of_leader() || word.parse::<OperationKind>().is_err())
         .collect();
     words.join(" ")
 }
@@ -72,6 +75,7 @@ mod tests {
             ("power off member-2", "power off"),
             ("cut node-1 and node-2", "cut"),
             ("cut from node-1 to node-2", "cut from"),
+            ("kill leader before write 4 of drain", "kill leader before write"),
             ("slow disk of node-1", "slow disk"),
         ] {
             assert_eq!(kind(&text.parse().unwrap()), expected);

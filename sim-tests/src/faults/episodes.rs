@@ -2,17 +2,28 @@
 
 use std::{ops::Range, time::Duration};
 
-use rand::{RngExt, seq::SliceRandom};
+use rand::{
+    RngExt,
+    seq::{IndexedRandom, SliceRandom},
+};
 use runtime::store::simulated::Side;
 
 use super::{Fault, schedule::Builder};
 use crate::{
+    ambush::{Ambush, OperationKind},
     gate::FrozenClock,
     world::{Crash, SeamCall},
 };
 
 /// How long an episode lasts.
 const EPISODE_MS: Range<u64> = 150..4_000;
+
+/// How long a process is away now and then: longer than the zone waits before it replaces what is lost, and
+/// than others keep their logs for it.
+const LONG_EPISODE_MS: Range<u64> = 4_000..11_000;
+
+/// After how many writes at most the leader ends in the middle of an operation.
+const LEADERS_WRITES_MAX: u64 = 12;
 
 /// How long a process is frozen: sometimes longer than every timeout.
 const FREEZE_MS: Range<u64> = 100..7_000;
@@ -30,6 +41,7 @@ enum Episode {
     CrashIndexNode,
     CrashMember,
     CrashAtCall,
+    LoseLeader,
     CrashControlPlane,
     CrashAllIndexNodes,
     CrashZone,
@@ -37,6 +49,7 @@ enum Episode {
     FlapProcess,
     Freeze,
     Mute,
+    JumbleOrders,
     Cut,
     CutOneWay,
     Hold,
@@ -57,10 +70,11 @@ enum Episode {
 }
 
 /// Episodes and their shares.
-const EPISODES: [(Episode, u32); 27] = [
+const EPISODES: [(Episode, u32); 29] = [
     (Episode::CrashIndexNode, 12),
     (Episode::CrashMember, 7),
     (Episode::CrashAtCall, 20),
+    (Episode::LoseLeader, 8),
     (Episode::CrashControlPlane, 4),
     (Episode::CrashAllIndexNodes, 3),
     (Episode::CrashZone, 4),
@@ -68,6 +82,7 @@ const EPISODES: [(Episode, u32); 27] = [
     (Episode::FlapProcess, 4),
     (Episode::Freeze, 10),
     (Episode::Mute, 3),
+    (Episode::JumbleOrders, 6),
     (Episode::Cut, 6),
     (Episode::CutOneWay, 7),
     (Episode::Hold, 4),
@@ -99,7 +114,9 @@ struct Span {
 
 impl Builder<'_> {
     pub(super) fn add_episode(&mut self, from: Duration) {
-        let span = self.draw_span(from, EPISODE_MS);
+        let is_long = self.generator.random_bool(0.1);
+        let length_ms = if is_long { LONG_EPISODE_MS } else { EPISODE_MS };
+        let span = self.draw_span(from, length_ms);
         let crash = self.draw_crash();
         let cast = self.cast;
         match self.draw_episode() {
@@ -112,6 +129,7 @@ impl Builder<'_> {
                 self.crash_one_of(&free, crash, span);
             }
             Episode::CrashAtCall => self.crash_at_call(crash, span),
+            Episode::LoseLeader => self.lose_leader(crash, span),
             Episode::CrashControlPlane => self.crash_all(&cast.members, crash, span),
             Episode::CrashAllIndexNodes => self.crash_all(&cast.index_nodes, crash, span),
             Episode::CrashZone => {
@@ -141,6 +159,13 @@ impl Builder<'_> {
                 let free = self.free_minority(&cast.index_nodes, from);
                 self.impair(&free, span, |process| {
                     (Fault::Mute { process: process.clone() }, Fault::Unmute { process })
+                });
+            }
+            Episode::JumbleOrders => {
+                let free = self.free_minority(&cast.index_nodes, from);
+                self.impair(&free, span, |process| {
+                    let straight = Fault::StraightenOrders { process: process.clone() };
+                    (Fault::JumbleOrders { process }, straight)
                 });
             }
             Episode::Cut => self.trouble_link(span, |a, b| Fault::Cut { a, b }),
@@ -249,6 +274,23 @@ impl Builder<'_> {
             self.add(span.from, Fault::Crash { process: process.clone(), crash });
             self.add(restart, Fault::Restart { process: process.clone() });
         }
+    }
+
+    /// In the middle of an operation, if one begins in time: whoever leads then.
+    fn lose_leader(&mut self, crash: Crash, span: Span) {
+        let members = &self.cast.members;
+        if members.iter().any(|member| self.is_busy(member, span.from)) {
+            return;
+        }
+        for member in members {
+            self.occupy(member, span.until);
+        }
+        let operation = *OperationKind::ALL.choose(&mut self.generator).expect("there are kinds");
+        let write = self.generator.random_range(1..=LEADERS_WRITES_MAX);
+        let side = if self.generator.random_bool(0.5) { Side::Before } else { Side::After };
+        let ambush = Ambush { operation, crash, side, write };
+        self.add(span.from, Fault::LoseLeader { ambush });
+        self.add(span.until, Fault::RestoreLeader);
     }
 
     fn crash_at_call(&mut self, crash: Crash, span: Span) {

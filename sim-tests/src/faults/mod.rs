@@ -9,9 +9,14 @@ use std::{collections::BTreeSet, time::Duration};
 
 use runtime::store::simulated::Side;
 
-pub use self::schedule::{Cast, Schedule};
+pub use self::{
+    schedule::{Cast, Schedule},
+    text::timed,
+};
 use crate::{
+    ambush::{Ambush, Ambushes},
     gate::FrozenClock,
+    trace::Trace,
     world::{Crash, SeamCall, World},
 };
 
@@ -35,6 +40,12 @@ pub enum Fault {
     Restart {
         process: String,
     },
+    /// Whoever leads the control plane crashes in the middle of the next operation of a kind.
+    LoseLeader {
+        ambush: Ambush,
+    },
+    /// No leader is waited for any more, and who was lost starts again.
+    RestoreLeader,
     /// The process does nothing, and its connections stay.
     Freeze {
         process: String,
@@ -48,6 +59,13 @@ pub enum Fault {
         process: String,
     },
     Unmute {
+        process: String,
+    },
+    /// Orders come late, more than once, not in their sequence, or not at all.
+    JumbleOrders {
+        process: String,
+    },
+    StraightenOrders {
         process: String,
     },
     /// Messages both ways are lost.
@@ -168,8 +186,10 @@ const MEMBERS: &str = "member-";
 
 impl Fault {
     /// Does it.
-    pub fn apply(&self, world: &mut World) {
+    pub fn apply(&self, world: &mut World, ambushes: &mut Ambushes, trace: &Trace) {
         match self {
+            Fault::LoseLeader { ambush } => ambushes.lay(ambush.clone(), trace),
+            Fault::RestoreLeader => ambushes.lift(world),
             Fault::Crash { process, crash } => world.crash(process, *crash),
             Fault::CrashAtCall { process, crash, side, call, number } => {
                 world.crash_at(process, *crash, *side, *call, *number);
@@ -183,6 +203,8 @@ impl Fault {
                 world.mute(process, members);
             }
             Fault::Unmute { process } => world.unmute(process),
+            Fault::JumbleOrders { process } => world.jumble_orders(process),
+            Fault::StraightenOrders { process } => world.straighten_orders(process),
             Fault::Cut { a, b } => world.cut(a, b),
             Fault::CutOneWay { from, to } => world.cut_one_way(from, to),
             Fault::Hold { a, b } => world.hold(a, b),
@@ -227,6 +249,8 @@ impl Fault {
             | Fault::Thaw { process }
             | Fault::Mute { process }
             | Fault::Unmute { process }
+            | Fault::JumbleOrders { process }
+            | Fault::StraightenOrders { process }
             | Fault::SlowDisk { process }
             | Fault::StallDisk { process }
             | Fault::BreakDisk { process }
@@ -246,8 +270,16 @@ impl Fault {
             Fault::Isolate { host } | Fault::SlowLinksOf { host } | Fault::Rejoin { host } => {
                 vec![host]
             }
-            Fault::SlowNetwork | Fault::QuickenNetwork => Vec::new(),
+            Fault::SlowNetwork
+            | Fault::QuickenNetwork
+            | Fault::LoseLeader { .. }
+            | Fault::RestoreLeader => Vec::new(),
         }
+    }
+
+    /// Whether it is about whichever member leads.
+    pub fn is_of_leader(&self) -> bool {
+        matches!(self, Fault::LoseLeader { .. } | Fault::RestoreLeader)
     }
 
     pub fn effect(&self) -> Effect {
@@ -255,7 +287,9 @@ impl Fault {
             Fault::Crash { .. }
             | Fault::CrashAtCall { .. }
             | Fault::Freeze { .. }
+            | Fault::LoseLeader { .. }
             | Fault::Mute { .. }
+            | Fault::JumbleOrders { .. }
             | Fault::Cut { .. }
             | Fault::CutOneWay { .. }
             | Fault::Hold { .. }
@@ -272,8 +306,10 @@ impl Fault {
             | Fault::WipeDisk { .. }
             | Fault::RestoreDisk { .. } => Effect::Impairs,
             Fault::Restart { .. }
+            | Fault::RestoreLeader
             | Fault::Thaw { .. }
             | Fault::Unmute { .. }
+            | Fault::StraightenOrders { .. }
             | Fault::Heal { .. }
             | Fault::Rejoin { .. }
             | Fault::QuickenNetwork

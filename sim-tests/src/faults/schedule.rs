@@ -156,6 +156,9 @@ mod tests {
                 assert!(TIME.contains(at) || *at == TIME.end, "seed {seed}: {fault} at {at:?}");
                 let mut subject: Vec<String> =
                     fault.hosts().into_iter().map(str::to_owned).collect();
+                if fault.is_of_leader() {
+                    subject.push("whoever leads".into());
+                }
                 subject.sort();
                 let changed = match fault.effect() {
                     Effect::Impairs => impaired.insert(subject),
@@ -197,11 +200,14 @@ mod tests {
 
     #[test]
     fn every_kind_of_fault_occurs() {
-        /// Its words without names and numbers.
+        /// Its words without names, numbers and kinds of operations.
         fn kind(fault: &Fault) -> String {
             let hosts = fault.hosts();
             let words = fault.to_string();
-            let is_general = |word: &&str| !hosts.contains(word) && word.parse::<i64>().is_err();
+            let is_general = |word: &&str| {
+                let is_operation = word.parse::<crate::ambush::OperationKind>().is_ok();
+                !hosts.contains(word) && word.parse::<i64>().is_err() && !is_operation
+            };
             words.split(' ').filter(is_general).collect::<Vec<_>>().join(" ")
         }
         let mut kinds = BTreeSet::new();
@@ -219,6 +225,7 @@ mod tests {
             "heal and",
             "hold and",
             "isolate",
+            "jumbled orders of",
             "kill",
             "kill after dial",
             "kill after sync",
@@ -226,6 +233,8 @@ mod tests {
             "kill before dial",
             "kill before sync",
             "kill before write",
+            "kill leader after write of",
+            "kill leader before write of",
             "low disk of",
             "mended disk of",
             "mute",
@@ -237,13 +246,17 @@ mod tests {
             "power off before dial",
             "power off before sync",
             "power off before write",
+            "power off leader after write of",
+            "power off leader before write of",
             "rejoin",
             "restart",
+            "restart leader",
             "slow disk of",
             "slow link of and",
             "slow links of",
             "slow network",
             "stalled disk of",
+            "straight orders of",
             "thaw",
             "unmute",
             "wall clock of jumps by s",

@@ -6,6 +6,7 @@ use runtime::store::simulated::Side;
 
 use super::{Fault, TimedFault};
 use crate::{
+    ambush::Ambush,
     gate::FrozenClock,
     world::{Crash, SeamCall},
 };
@@ -43,6 +44,11 @@ impl fmt::Display for Fault {
                 write!(formatter, "{crash} {process} {side} {call} {number}")
             }
             Fault::Restart { process } => write!(formatter, "restart {process}"),
+            Fault::LoseLeader { ambush: Ambush { operation, crash, side, write } } => {
+                let (crash, side) = (crash_words(*crash), side_word(*side));
+                write!(formatter, "{crash} leader {side} write {write} of {operation}")
+            }
+            Fault::RestoreLeader => write!(formatter, "restart leader"),
             Fault::Freeze { process, clock: FrozenClock::GoesOn } => {
                 write!(formatter, "freeze {process}")
             }
@@ -52,6 +58,10 @@ impl fmt::Display for Fault {
             Fault::Thaw { process } => write!(formatter, "thaw {process}"),
             Fault::Mute { process } => write!(formatter, "mute {process}"),
             Fault::Unmute { process } => write!(formatter, "unmute {process}"),
+            Fault::JumbleOrders { process } => write!(formatter, "jumbled orders of {process}"),
+            Fault::StraightenOrders { process } => {
+                write!(formatter, "straight orders of {process}")
+            }
             Fault::Cut { a, b } => write!(formatter, "cut {a} and {b}"),
             Fault::CutOneWay { from, to } => write!(formatter, "cut from {from} to {to}"),
             Fault::Hold { a, b } => write!(formatter, "hold {a} and {b}"),
@@ -79,14 +89,22 @@ impl fmt::Display for Fault {
     }
 }
 
+fn side(word: &str) -> Option<Side> {
+    [Side::Before, Side::After].into_iter().find(|side| side_word(*side) == word)
+}
+
+/// A leader's crash in the middle of an operation: the words after the leader.
+fn in_operation(crash: Crash, words: &[&str]) -> Option<Fault> {
+    let [when, "write", number, "of", operation] = words else { return None };
+    let write = number.parse().ok().filter(|number| *number > 0)?;
+    let operation = operation.parse().ok()?;
+    Some(Fault::LoseLeader { ambush: Ambush { operation, crash, side: side(when)?, write } })
+}
+
 /// A crash at a call: the words after the crash's own.
 fn at_call(crash: Crash, words: &[&str]) -> Option<Fault> {
-    let [process, side, call, number] = words else { return None };
-    let side = match *side {
-        "before" => Side::Before,
-        "after" => Side::After,
-        _ => return None,
-    };
+    let [process, when, call, number] = words else { return None };
+    let side = side(when)?;
     let call = match *call {
         "write" => SeamCall::Write,
         "sync" => SeamCall::Sync,
@@ -99,6 +117,8 @@ fn at_call(crash: Crash, words: &[&str]) -> Option<Fault> {
 
 fn crash(crash: Crash, words: &[&str]) -> Option<Fault> {
     match words {
+        ["leader"] => None,
+        ["leader", rest @ ..] => in_operation(crash, rest),
         [process] => Some(Fault::Crash { process: (*process).to_owned(), crash }),
         _ => at_call(crash, words),
     }
@@ -109,6 +129,9 @@ fn of_words(words: &[&str]) -> Option<Fault> {
     let fault = match words {
         ["kill", rest @ ..] => return crash(Crash::ProcessKilled, rest),
         ["power", "off", rest @ ..] => return crash(Crash::PowerLost, rest),
+        ["restart", "leader"] => Fault::RestoreLeader,
+        ["jumbled", "orders", "of", process] => Fault::JumbleOrders { process: own(process) },
+        ["straight", "orders", "of", process] => Fault::StraightenOrders { process: own(process) },
         ["restart", process] => Fault::Restart { process: own(process) },
         ["freeze", process] => Fault::Freeze { process: own(process), clock: FrozenClock::GoesOn },
         ["pause", process] => {
@@ -155,8 +178,10 @@ impl FromStr for Fault {
             format!(
                 "{text:?} is no fault; one is for example \"kill node-1\", \"power off node-1\", \
                  \"kill node-1 before write 17\", \"power off member-1 after sync 3\", \
+                 \"kill leader after write 2 of drain\", \"restart leader\", \
                  \"restart node-1\", \"freeze node-1\", \"pause node-1\", \"thaw node-1\", \
-                 \"mute node-1\", \"unmute node-1\", \"cut node-1 and node-2\", \
+                 \"mute node-1\", \"unmute node-1\", \"jumbled orders of node-1\", \
+                 \"straight orders of node-1\", \"cut node-1 and node-2\", \
                  \"cut from node-1 to node-2\", \"hold node-1 and node-2\", \
                  \"slow link of node-1 and node-2\", \"heal node-1 and node-2\", \
                  \"isolate node-1\", \"slow links of node-1\", \"rejoin node-1\", \
@@ -168,20 +193,28 @@ impl FromStr for Fault {
     }
 }
 
+/// The time that a line begins with, for example `4.769 s  cut node-2 and member-2`, and the rest of it.
+///
+/// # Errors
+/// If it begins with none.
+pub fn timed(text: &str) -> Result<(Duration, &str), String> {
+    let shape = || format!("{text:?} does not start with a time, for example \"4.769 s\"");
+    let (seconds, rest) = text.trim().split_once(char::is_whitespace).ok_or_else(shape)?;
+    let what = rest.trim_start().strip_prefix("s ").ok_or_else(shape)?;
+    let seconds: f64 = seconds.parse().map_err(|_| shape())?;
+    let at = Duration::try_from_secs_f64(seconds).map_err(|_| shape())?;
+    // As it is written: to the millisecond.
+    let at =
+        Duration::from_millis((at.as_micros().div_ceil(500) / 2).try_into().map_err(|_| shape())?);
+    Ok((at, what.trim()))
+}
+
 impl FromStr for TimedFault {
     type Err = String;
 
     /// A time and a fault, for example `4.769 s  cut node-2 and member-2`.
     fn from_str(text: &str) -> Result<Self, String> {
-        let shape = || format!("{text:?} does not start with a time, for example \"4.769 s\"");
-        let (seconds, rest) = text.trim().split_once(char::is_whitespace).ok_or_else(shape)?;
-        let fault = rest.trim_start().strip_prefix("s ").ok_or_else(shape)?;
-        let seconds: f64 = seconds.parse().map_err(|_| shape())?;
-        let at = Duration::try_from_secs_f64(seconds).map_err(|_| shape())?;
-        // As it is written: to the millisecond.
-        let at = Duration::from_millis(
-            (at.as_micros().div_ceil(500) / 2).try_into().map_err(|_| shape())?,
-        );
+        let (at, fault) = timed(text)?;
         Ok(Self { at, fault: fault.parse()? })
     }
 }
@@ -198,7 +231,11 @@ mod tests {
 
     #[test]
     fn what_is_never_drawn_can_be_read_too() {
-        for text in ["copied disk of node-1", "old disk of node-1"] {
+        for text in [
+            "copied disk of node-1",
+            "old disk of node-1",
+            "power off leader after write 12 of takeover",
+        ] {
             assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
         }
     }
@@ -210,6 +247,10 @@ mod tests {
             "kill node-1 before write",
             "kill node-1 before write 0",
             "kill node-1 at write 3",
+            "kill leader",
+            "kill leader before write 0 of drain",
+            "kill leader before sync 1 of drain",
+            "kill leader before write 1 of tea",
             "power node-1",
             "wiped disk",
             "wall clock of node-1 jumps by noon s",

@@ -12,7 +12,7 @@
 mod subscriber;
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io::Write as _,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -39,7 +39,8 @@ struct State {
     hash: u64,
     lines: u64,
     recent: VecDeque<String>,
-    marks: BTreeSet<String>,
+    /// And how often each was.
+    marks: BTreeMap<String, u64>,
     /// For the next line, so that not each one has to be allocated.
     buffer: String,
     now: Duration,
@@ -60,7 +61,7 @@ impl Trace {
             hash: FNV_OFFSET,
             lines: 0,
             recent: VecDeque::with_capacity(RECENT_LINES),
-            marks: BTreeSet::new(),
+            marks: BTreeMap::new(),
             buffer: String::new(),
             now: Duration::ZERO,
             pinned: true,
@@ -89,7 +90,12 @@ impl Trace {
 
     /// The coverage marks that were reached until now.
     pub fn marks(&self) -> BTreeSet<String> {
-        self.with(|state| state.marks.clone())
+        self.with(|state| state.marks.keys().cloned().collect())
+    }
+
+    /// How often a coverage mark was reached until now.
+    pub fn times_reached(&self, mark: &str) -> u64 {
+        self.with(|state| state.marks.get(mark).copied().unwrap_or_default())
     }
 
     /// To be called before the harness acts on the world between two steps: the time of all events
@@ -116,9 +122,7 @@ impl Trace {
 
     fn reached(&self, mark: String) {
         self.with(|state| {
-            if !state.marks.contains(&mark) {
-                state.marks.insert(mark);
-            }
+            *state.marks.entry(mark).or_default() += 1;
         });
     }
 

@@ -14,7 +14,7 @@ use super::{
     log::{self, LogEffect},
     zone_state::ZoneStates,
 };
-use crate::checks::Problem;
+use crate::{ambush::OperationKind, checks::Problem};
 
 /// All members of a zone.
 pub(super) struct Members {
@@ -24,6 +24,8 @@ pub(super) struct Members {
     /// The zone's states, each as the first member that applies it has it.
     states: ZoneStates,
     newest_applied: Option<Position>,
+    /// The host that was the first to apply it.
+    newest_applied_by: Option<String>,
 }
 
 impl Default for Members {
@@ -33,6 +35,7 @@ impl Default for Members {
             ids: BTreeMap::new(),
             states: ZoneStates::default(),
             newest_applied: None,
+            newest_applied_by: None,
         }
     }
 }
@@ -112,6 +115,7 @@ impl Members {
             self.group.applies(id, position)?;
             if Some(position) > self.newest_applied {
                 self.newest_applied = Some(position);
+                self.newest_applied_by = Some(host.to_owned());
                 let state = inspection::zone_state(store).map_err(|error| {
                     Problem::new("G4", format!("{host}'s state makes no sense: {error}"))
                 })?;
@@ -124,6 +128,15 @@ impl Members {
             reached: reached(id, before, after).into_iter().collect(),
             must_be_synced: effect.must_be_synced,
         })
+    }
+
+    /// Who was the first to apply the newest state.
+    pub(super) fn leading(&self) -> Option<&str> {
+        self.newest_applied_by.as_deref()
+    }
+
+    pub(super) fn is_under_way(&self, kind: OperationKind) -> bool {
+        self.states.is_under_way(kind)
     }
 
     pub(super) fn synced(&mut self, reached: Reached) {

@@ -26,7 +26,7 @@ use std::{
 use runtime::store::{Change, Family, Reader, Scan, Store, StoreError};
 
 use self::{index_node::IndexNodes, member::Members, store::WitnessedStore};
-use crate::{checks::Problem, report::HARNESS};
+use crate::{ambush::OperationKind, checks::Problem, report::HARNESS};
 
 /// Sees all stores of one run. Clones are the same witness.
 #[derive(Clone, Default)]
@@ -93,6 +93,17 @@ impl Witness {
             let sentence = format!("{name} wrote a vote or an entry, and asked for no sync");
             state.found(Problem::new("G2", sentence));
         }
+    }
+
+    /// The member that was the first to apply the newest state of the zone: the one that leads, unless
+    /// that has just changed.
+    pub fn leading_member(&self) -> Option<String> {
+        self.lock().members.leading().map(str::to_owned)
+    }
+
+    /// Whether the newest state of the zone has an operation of this kind that has not ended.
+    pub fn is_under_way(&self, kind: OperationKind) -> bool {
+        self.lock().members.is_under_way(kind)
     }
 
     /// How many batches were looked at.

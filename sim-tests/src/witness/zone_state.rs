@@ -16,7 +16,7 @@ use model::{
     operation::{Operation, OperationKind, OperationState, Origin},
 };
 
-use crate::checks::Problem;
+use crate::{ambush, checks::Problem};
 
 /// For how long too many nodes may be down before the brake is engaged: rounds of judgement, and the
 /// commit.
@@ -56,6 +56,13 @@ impl ZoneStates {
         }
         self.newest = Some(state);
         Ok(())
+    }
+
+    /// Whether an operation of this kind has begun and not ended.
+    pub(super) fn is_under_way(&self, kind: ambush::OperationKind) -> bool {
+        let Some(state) = &self.newest else { return false };
+        let mut operations = state.operations().iter();
+        operations.any(|(_, operation)| operation.is_running() && kind_of(&operation.kind) == kind)
     }
 
     fn placed(&mut self, state: &ZoneState) -> Result<(), Problem> {
@@ -104,6 +111,16 @@ impl ZoneStates {
             return Err(Problem::new("G7", sentence));
         }
         Ok(())
+    }
+}
+
+fn kind_of(kind: &OperationKind) -> ambush::OperationKind {
+    match kind {
+        OperationKind::Takeover { .. } => ambush::OperationKind::Takeover,
+        OperationKind::Repair(_) => ambush::OperationKind::Repair,
+        OperationKind::MoveReplica(_) => ambush::OperationKind::Move,
+        OperationKind::TransferLeader { .. } => ambush::OperationKind::Transfer,
+        OperationKind::Drain { .. } => ambush::OperationKind::Drain,
     }
 }
 

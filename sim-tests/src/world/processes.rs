@@ -132,6 +132,18 @@ impl World {
         self.process(name).gate.hear_only(None);
     }
 
+    /// From now on orders to the process come late, more than once, not in their sequence, or not at all.
+    pub fn jumble_orders(&mut self, name: &str) {
+        tracing::info!(process = name, "orders are jumbled");
+        let now_ms = u64::try_from(self.now().as_millis()).unwrap_or(u64::MAX);
+        let seed = self.seed.derive(name, 0).derive("orders", now_ms);
+        self.process(name).gate.jumble_orders(Some(seed));
+    }
+
+    pub fn straighten_orders(&mut self, name: &str) {
+        self.process(name).gate.jumble_orders(None);
+    }
+
     /// Sets the process's wall clock forward or back.
     pub fn jump_wall_clock(&mut self, name: &str, by_ms: i64) {
         tracing::info!(process = name, by_ms, "the wall clock jumps");

@@ -88,7 +88,10 @@ impl Applier<'_> {
             let bytes = u64::try_from(key.len()).unwrap_or(u64::MAX);
             return Err(Refusal::IdempotencyKeyTooLong { bytes });
         }
-        let fingerprint = fingerprint(&command.action);
+        let fingerprint = match command.request_fingerprint {
+            0 => fingerprint(&command.action),
+            given => given,
+        };
         if let Some(remembered) = self.state.remembered.get(key) {
             return if remembered.fingerprint == fingerprint {
                 remembered.outcome.clone()

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     command::{LeaderObservation, TakeoverOutcome},
     ids::{LogPosition, NodeId, PartitionId, ReplicaId, Term},
+    node::NodeState,
     observation::ZoneView,
     partition::Replica,
     state::ZoneState,
@@ -165,6 +166,12 @@ impl Group {
             && self.need.survivors.iter().any(|survivor| survivor.id == leader)
     }
 
+    /// Whether the lost node, suspect when this began, is down by now.
+    fn is_loss_proven(&self, state: &ZoneState) -> bool {
+        let node = self.need.lost.and_then(|node| state.node(node));
+        node.is_some_and(|node| node.liveness.state == NodeState::Down)
+    }
+
     /// Whether a candidate says that it leads already, although nobody confirms it.
     fn claims_to_lead(&self, replica: ReplicaId) -> bool {
         self.positions
@@ -245,8 +252,8 @@ impl Group {
             self.note("no survivor said where its log ends");
             return Next::Failed;
         }
-        if self.need.needs_witness && !self.positions.values().any(|position| position.leader_lost)
-        {
+        let is_witnessed = self.positions.values().any(|position| position.leader_lost);
+        if self.need.needs_witness && !is_witnessed && !self.is_loss_proven(state) {
             return Next::Dismissed;
         }
         let newest = self

@@ -177,6 +177,8 @@ pub struct Takeovers {
     last_call: u64,
     /// Until when a group is left alone.
     paused: BTreeMap<PartitionId, Duration>,
+    /// Until when a group is left alone whose leader's node is merely suspect.
+    dismissed: BTreeMap<PartitionId, Duration>,
     /// Failures are recorded once, until the group is led again.
     failed: BTreeSet<PartitionId>,
     /// Leaders that have not reported themselves yet.
@@ -225,6 +227,7 @@ impl Takeovers {
     /// Takes on the groups that need a leader now, the hottest first, and drops those that have one.
     pub fn begin(&mut self, state: &ZoneState, view: &ZoneView, now: Duration) {
         self.paused.retain(|_, until| *until > now);
+        self.dismissed.retain(|_, until| *until > now);
         let grace = self.options.confirmation_grace;
         self.appointed.retain(|id, appointed| appointed.holds(state, view, *id, now, grace));
         self.drop_led(state, view, now);
@@ -242,6 +245,8 @@ impl Takeovers {
             .into_iter()
             .filter(|need| !self.groups.contains_key(&need.partition))
             .filter(|need| !self.paused.contains_key(&need.partition))
+            // What was mere suspicion may be certain by now.
+            .filter(|need| !need.needs_witness || !self.dismissed.contains_key(&need.partition))
             .map(|need| {
                 let rates = view.rates_of(need.partition);
                 let heat = rates.reads_per_second + rates.writes_per_second;
@@ -323,7 +328,7 @@ impl Takeovers {
                 Next::Dismissed => {
                     self.groups.remove(&id);
                     self.needed_since.remove(&id);
-                    self.paused.insert(id, now + self.options.dismissed_pause);
+                    self.dismissed.insert(id, now + self.options.dismissed_pause);
                 }
                 Next::Failed => {
                     if let Some(group) = self.groups.remove(&id) {

@@ -325,6 +325,34 @@ fn a_dismissed_suspicion_leaves_no_trace_and_is_looked_at_again_soon() {
 }
 
 #[test]
+fn a_proof_that_the_node_is_gone_waits_for_no_pause_and_no_witness() {
+    // The session breaks a moment before the dial is refused, and the survivors know of nothing yet.
+    let mut bench = Bench::before_the_loss(3, &["a", "b", "c"]);
+    bench.world.view.session_closed(bench.lost, bench.world.now);
+    bench.judge();
+    let calls = bench.begin();
+    bench.collect(&calls, &[5, 9]);
+    assert_eq!(bench.calls(), Vec::new(), "dismissed");
+    bench.wait(2);
+    bench.world.kill(bench.lost);
+    bench.judge();
+    let calls = bench.begin();
+    assert_eq!(calls.len(), 2, "it is looked at again at once");
+    bench.collect(&calls, &[5, 9]);
+    assert_eq!(bench.calls().len(), 1, "one is asked to lead");
+
+    // The proof comes while the survivors are being asked.
+    let mut bench = Bench::before_the_loss(3, &["a", "b", "c"]);
+    bench.world.view.session_closed(bench.lost, bench.world.now);
+    bench.judge();
+    let calls = bench.begin();
+    bench.world.kill(bench.lost);
+    bench.judge();
+    bench.collect(&calls, &[5, 9]);
+    assert_eq!(bench.calls().len(), 1, "one is asked to lead");
+}
+
+#[test]
 fn without_a_majority_nothing_is_done() {
     let mut bench = Bench::new();
     let other = bench.survivors[0].1;
