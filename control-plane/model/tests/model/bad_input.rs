@@ -269,7 +269,7 @@ fn idempotency_keys() {
     let operations = world.state.operations().len();
     assert_eq!(apply(&mut world.state, "k", transfer.clone(), start), first);
     assert_eq!(world.state.operations().len(), operations, "nothing was done twice");
-    assert_eq!(world.state.remembered_outcome("k"), Some(&first));
+    assert_eq!(world.state.remembered("k").map(|remembered| &remembered.outcome), Some(&first));
 
     let other = Action::TransferLeader { partition: id, to: leader };
     let reused = refusal(apply(&mut world.state, "k", other.clone(), start));
@@ -302,7 +302,7 @@ fn idempotency_keys() {
         time += 1_000;
         apply(&mut world.state, "", Action::Tick, time).expect("a tick");
     }
-    assert_eq!(world.state.remembered_outcome("k"), None);
+    assert_eq!(world.state.remembered("k"), None);
 }
 
 #[test]
