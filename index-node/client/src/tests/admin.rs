@@ -154,11 +154,16 @@ unused! {
     cancel_operation(CancelOperationRequest) -> Operation;
 }
 
+/// Waits for whoever may be slow to answer.
 fn client(endpoints: &[&str], deadline_ms: u64) -> AdminClient {
+    client_of(endpoints, deadline_ms, deadline_ms)
+}
+
+fn client_of(endpoints: &[&str], deadline_ms: u64, unreachable_after_ms: u64) -> AdminClient {
     let endpoints: Vec<String> = endpoints.iter().map(|one| (*one).to_owned()).collect();
     let options = AdminOptions {
         deadline: Duration::from_millis(deadline_ms),
-        unreachable_after: Duration::from_millis(50),
+        unreachable_after: Duration::from_millis(unreachable_after_ms),
         ..AdminOptions::default()
     };
     AdminClient::new(&Environment::production(), &endpoints, options).unwrap()
@@ -192,15 +197,16 @@ async fn a_refusal_is_final_and_in_plain_words() {
 #[tokio::test]
 async fn nobody_there_and_nobody_leading_are_two_things() {
     let dead = dead_address().await;
-    let error = client(&[&dead], 20_000).status().await.unwrap_err();
+    let nobody = || client_of(&[&dead], 20_000, 50);
+    let error = nobody().status().await.unwrap_err();
     assert!(matches!(error, AdminError::Unreachable { .. }), "{error}");
-    let error = client(&[&dead], 20_000).list_nodes(v1::ListNodesRequest {}).await.unwrap_err();
+    let error = nobody().list_nodes(v1::ListNodesRequest {}).await.unwrap_err();
     assert!(matches!(error, AdminError::Unreachable { .. }), "{error}");
 
     let member = Member::default();
     member.0.lock().unwrap().leader = Some(String::new());
     let server = member.serve().await;
-    let client = client(&[&server.address, &dead], 200);
+    let client = client(&[&server.address, &dead], 2_000);
     let error = client.get_node(v1::GetNodeRequest::default()).await.unwrap_err();
     assert!(matches!(error, AdminError::NoLeader { .. }), "{error}");
     assert!(!client.status().await.unwrap().from_leader, "a follower's view is better than none");
