@@ -6,6 +6,9 @@
 //! - *Down*: its session is gone and a dial was refused (the process does not exist), or silence for
 //!   long. Repair starts later, by `replace_after`.
 //! - *Up* again: only by heartbeats in a session.
+//! - *Slow*: it is heard, but by what it says of itself it is much worse than its peers, or short of disk
+//!   space, or it was lost again and again and has not been well for long enough: leadership moves off it
+//!   in order. Never more than a third of the nodes: what strikes so many is no node's own trouble.
 //!
 //! When the judge itself ran late, lateness proves nothing: such a round concludes nothing from it, and
 //! brakes.
@@ -15,12 +18,13 @@ use std::{
     time::Duration,
 };
 
-use planted::Bug;
+use planted::{Bug, is_planted};
 
 use crate::{
     command::{Action, BrakeChange, Conclusion},
+    health::Usual,
     ids::NodeId,
-    node::{Administrative, Node, NodeState},
+    node::{Administrative, Liveness, Node, NodeState},
     observation::{NodeView, ZoneView},
     partition::Partition,
     state::ZoneState,
@@ -45,6 +49,11 @@ pub struct DetectorOptions {
     pub brake_hold: Duration,
     /// How often a node without session is dialled.
     pub probe_interval: Duration,
+    /// How long a slow node must have been well before it counts as up; and a node that was lost for the
+    /// second time within some minutes. Each time more doubles it.
+    pub quarantine_min: Duration,
+    /// And not longer than this.
+    pub quarantine_max: Duration,
 }
 
 impl Default for DetectorOptions {
@@ -58,6 +67,8 @@ impl Default for DetectorOptions {
             round_max: Duration::from_millis(500),
             brake_hold: Duration::from_secs(5),
             probe_interval: Duration::from_millis(500),
+            quarantine_min: Duration::from_secs(5),
+            quarantine_max: Duration::from_secs(300),
         }
     }
 }
@@ -72,6 +83,8 @@ pub struct Detector {
     /// When this judge first saw each node: before that, its silence means nothing.
     known_since: BTreeMap<NodeId, Duration>,
     probed_at: BTreeMap<NodeId, Duration>,
+    /// Since when each node has been heard of without anything being wrong with it.
+    well_since: BTreeMap<NodeId, Duration>,
 }
 
 /// What a round has found.
@@ -104,6 +117,7 @@ impl Detector {
             cause: None,
             known_since: BTreeMap::new(),
             probed_at: BTreeMap::new(),
+            well_since: BTreeMap::new(),
         }
     }
 
@@ -119,12 +133,22 @@ impl Detector {
             let since = if first_round { view.started_at() } else { now };
             self.known_since.entry(*id).or_insert(since);
         }
+        let ailments = self.ailments(now, state, view);
+        let mut slow_left = slow_max(state);
         let mut judgement = Judgement::default();
         let mut states = BTreeMap::new();
         for (id, node) in state.nodes().iter() {
             let known_since = self.known_since.get(id).copied().unwrap_or(now);
             let signals = Signals { view: view.node(*id), known_since, now };
-            let judged = self.judge_node(*id, node, &signals, late, state, view);
+            let condition = Condition {
+                ailment: ailments.get(id).map(String::as_str),
+                well_for: self.well_since.get(id).map(|since| now.saturating_sub(*since)),
+                may_be_slow: slow_left > 0 || node.liveness.state == NodeState::Slow,
+            };
+            let judged = self.judge_node(*id, node, &signals, &condition, late, state, view);
+            if let Some((NodeState::Slow, _)) = &judged {
+                slow_left = slow_left.saturating_sub(1);
+            }
             states.insert(*id, judged.as_ref().map_or(node.liveness.state, |(state, _)| *state));
             if let Some((state, evidence)) = judged {
                 let incarnation = node.incarnation;
@@ -142,35 +166,114 @@ impl Detector {
         id: NodeId,
         node: &Node,
         signals: &Signals<'_>,
+        condition: &Condition<'_>,
         late: bool,
         zone: &ZoneState,
         view: &ZoneView,
     ) -> Option<(NodeState, String)> {
         let before = node.liveness.state;
-        let (state, evidence) = self.conclude(id, signals, late, zone, view)?;
+        let (state, evidence) = self.conclude(id, node, signals, condition, late, zone, view)?;
         let worse = state > before;
-        let better = state == NodeState::Up && before != NodeState::Up;
+        let better = state.is_up() && state < before;
         (worse || better).then_some((state, evidence))
+    }
+
+    /// What is wrong with each node that is heard of; remembers since when nothing is.
+    fn ailments(
+        &mut self,
+        now: Duration,
+        state: &ZoneState,
+        view: &ZoneView,
+    ) -> BTreeMap<NodeId, String> {
+        let fresh: BTreeMap<NodeId, &NodeView> = view
+            .nodes()
+            .filter(|(id, node)| state.nodes().contains(id) && self.is_fresh(node, now))
+            .collect();
+        let usual = Usual::of(fresh.values().map(|node| &node.health));
+        let mut ailments = BTreeMap::new();
+        for (id, node) in &fresh {
+            let is_slow =
+                state.node(*id).is_some_and(|node| node.liveness.state == NodeState::Slow);
+            let ailment = if node.heartbeat.disk_below_reserve {
+                Some("its disk has less space left than its reserve".to_owned())
+            } else {
+                node.health.ailment(&usual, is_slow)
+            };
+            ailments.extend(ailment.map(|ailment| (*id, ailment)));
+        }
+        self.well_since.retain(|id, _| fresh.contains_key(id) && !ailments.contains_key(id));
+        for id in fresh.keys().filter(|id| !ailments.contains_key(id)) {
+            self.well_since.entry(*id).or_insert(now);
+        }
+        ailments
+    }
+
+    fn is_fresh(&self, node: &NodeView, now: Duration) -> bool {
+        let heard = node.last_heartbeat_at.map(|at| now.saturating_sub(at));
+        node.session.is_some() && heard.is_some_and(|ago| ago <= self.options.fresh_heartbeat)
+    }
+
+    /// For how long the node must have been well before it counts as up.
+    fn quarantine(&self, node: &Node) -> Duration {
+        let Liveness { state, lapses, .. } = node.liveness;
+        // Whoever was slow has to show that it is well; whoever was away once, by a restart say, not.
+        if state != NodeState::Slow && lapses < 2 {
+            return Duration::ZERO;
+        }
+        let doublings = lapses.saturating_sub(2).min(16);
+        let grown = self.options.quarantine_min.saturating_mul(1 << doublings);
+        grown.min(self.options.quarantine_max)
+    }
+
+    /// What a node is that is heard of; none: what it is now.
+    fn condition(&self, node: &Node, condition: &Condition<'_>) -> Option<(NodeState, String)> {
+        if let Some(ailment) = condition.ailment
+            && condition.may_be_slow
+        {
+            return Some((NodeState::Slow, ailment.to_owned()));
+        }
+        let well_for = condition.well_for.unwrap_or_default();
+        let quarantine = self.quarantine(node);
+        match node.liveness.state {
+            NodeState::Up => None,
+            NodeState::Slow if well_for >= quarantine && !is_planted(Bug::QuarantineForEver) => {
+                Some((NodeState::Up, format!("it has been well for {} ms", well_for.as_millis())))
+            }
+            NodeState::Slow => None,
+            NodeState::Suspect | NodeState::Down
+                if quarantine.is_zero() || !condition.may_be_slow =>
+            {
+                Some((NodeState::Up, "heartbeats in a session".to_owned()))
+            }
+            NodeState::Suspect | NodeState::Down => {
+                let evidence = format!(
+                    "it is back, was lost or slow {} times in a row, and has to be well for {} s first",
+                    node.liveness.lapses,
+                    quarantine.as_secs()
+                );
+                Some((NodeState::Slow, evidence))
+            }
+        }
     }
 
     /// What the signals say; none if they say nothing.
     fn conclude(
         &self,
         id: NodeId,
+        node: &Node,
         signals: &Signals<'_>,
+        condition: &Condition<'_>,
         late: bool,
         zone: &ZoneState,
         view: &ZoneView,
     ) -> Option<(NodeState, String)> {
         let options = &self.options;
         let silence = signals.silence();
-        if let Some(session) = signals.view.and_then(|view| view.session)
+        if signals.view.is_some_and(|view| view.session.is_some())
             && signals.heard()
             && silence <= options.fresh_heartbeat
         {
-            let evidence =
-                format!("heartbeats in a session of incarnation {}", session.incarnation);
-            return Some((NodeState::Up, evidence));
+            return self.condition(node, condition);
         }
         if signals.refused() {
             let evidence = "its session is gone and a dial was refused: its process does not exist";
@@ -229,7 +332,7 @@ impl Detector {
         states: &BTreeMap<NodeId, NodeState>,
         late: Option<Duration>,
     ) -> Option<BrakeChange> {
-        if planted::is_planted(Bug::BrakeRemoved) {
+        if is_planted(Bug::BrakeRemoved) {
             return None;
         }
         let cause = match late {
@@ -277,6 +380,26 @@ impl Detector {
         }
         probes
     }
+}
+
+/// How a node is, by its own account.
+struct Condition<'a> {
+    /// What is wrong with it.
+    ailment: Option<&'a str>,
+    /// For how long nothing has been.
+    well_for: Option<Duration>,
+    may_be_slow: bool,
+}
+
+/// How many nodes more may be judged slow: a third of those that are to serve, and one at least.
+fn slow_max(state: &ZoneState) -> usize {
+    if is_planted(Bug::EverybodySlow) {
+        return usize::MAX;
+    }
+    let active =
+        state.nodes().iter().filter(|(_, node)| node.administrative == Administrative::Active);
+    let slow = state.nodes().iter().filter(|(_, node)| node.liveness.state == NodeState::Slow);
+    (active.count() / 3).max(1).saturating_sub(slow.count())
 }
 
 /// What is known of one node now.
@@ -335,7 +458,7 @@ fn too_many_lost(state: &ZoneState, states: &BTreeMap<NodeId, NodeState>) -> Opt
         total += 1;
         let domain = domains.entry(node.fault_domain.as_str()).or_default();
         domain.1 += 1;
-        if states.get(id).is_some_and(|state| *state != NodeState::Up) {
+        if states.get(id).is_some_and(|state| !state.is_up()) {
             lost.insert(*id);
             domain.0 += 1;
         }

@@ -2,7 +2,7 @@
 //! and the last *conclusion* about its health. Sessions and heartbeats are not here (see
 //! [`crate::observation`]).
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -60,11 +60,18 @@ pub struct Liveness {
     pub since: ZoneTime,
     /// Why, in a sentence.
     pub evidence: String,
+    /// How often it has been lost or slow, each time soon after the time before.
+    pub lapses: u32,
+    /// When it was the last time.
+    pub lapsed_at: ZoneTime,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum NodeState {
     Up,
+    /// Alive, but worse than its peers, or back for too short a time: leadership moves off it in order,
+    /// and nothing new is placed there.
+    Slow,
     /// Late, or its session broke: leadership may move away, data stays.
     Suspect,
     /// Gone by evidence: after `replace_after` its replicas are made again elsewhere.
@@ -75,20 +82,51 @@ impl fmt::Display for NodeState {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             NodeState::Up => "up",
+            NodeState::Slow => "slow",
             NodeState::Suspect => "suspect",
             NodeState::Down => "down",
         })
     }
 }
 
+impl NodeState {
+    /// Alive, and heard of.
+    pub fn is_up(self) -> bool {
+        self <= NodeState::Slow
+    }
+}
+
+/// A lapse counts together with the one before if it comes so soon after it.
+const LAPSES_WITHIN: Duration = Duration::from_secs(600);
+
+impl Liveness {
+    /// What it becomes by a conclusion.
+    #[must_use]
+    pub fn concluded(&self, state: NodeState, evidence: &str, now: ZoneTime) -> Self {
+        let mut next = Self { state, since: now, evidence: evidence.to_owned(), ..self.clone() };
+        // From suspect to down it is still the same lapse.
+        if state > self.state && self.state.is_up() {
+            let again = self.lapses > 0 && now.since(self.lapsed_at) <= LAPSES_WITHIN;
+            next.lapses = if again { self.lapses.saturating_add(1) } else { 1 };
+            next.lapsed_at = now;
+        }
+        next
+    }
+}
+
 impl Node {
     pub fn is_up(&self) -> bool {
-        self.liveness.state == NodeState::Up
+        self.liveness.state.is_up()
+    }
+
+    /// Alive, and not to be emptied: its room and its replicas count.
+    pub fn is_serving(&self) -> bool {
+        self.is_up() && self.administrative == Administrative::Active
     }
 
     /// Takes part in placement and may be given leaderships.
     pub fn is_eligible(&self) -> bool {
-        self.is_up() && self.administrative == Administrative::Active
+        self.is_serving() && self.liveness.state == NodeState::Up
     }
 
     pub fn is_draining(&self) -> bool {
@@ -106,7 +144,7 @@ impl Node {
         }
         match self.liveness.state {
             NodeState::Up => None,
-            state @ (NodeState::Suspect | NodeState::Down) => {
+            state @ (NodeState::Slow | NodeState::Suspect | NodeState::Down) => {
                 Some(format!("it is {state}: {}", self.liveness.evidence))
             }
         }
@@ -177,5 +215,32 @@ mod tests {
         for bad in ["", ":1", "host", "host:", "host:0", "host:65536", "http://host:1", "a b:1"] {
             assert!(!is_address(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn lapses_are_counted_while_they_come_soon_after_each_other() {
+        let mut liveness = Liveness {
+            state: NodeState::Up,
+            since: ZoneTime(0),
+            evidence: String::new(),
+            lapses: 0,
+            lapsed_at: ZoneTime(0),
+        };
+        let mut counts = Vec::new();
+        for (at, state) in [
+            (1_000, NodeState::Suspect),
+            (2_000, NodeState::Down),
+            (3_000, NodeState::Slow),
+            (4_000, NodeState::Up),
+            (500_000, NodeState::Slow),
+            (501_000, NodeState::Suspect),
+            (502_000, NodeState::Up),
+            (1_200_000, NodeState::Down),
+        ] {
+            liveness = liveness.concluded(state, "why", ZoneTime(at));
+            counts.push(liveness.lapses);
+        }
+        assert_eq!(counts, [1, 1, 1, 1, 2, 3, 3, 1]);
+        assert_eq!(liveness.lapsed_at, ZoneTime(1_200_000));
     }
 }

@@ -41,6 +41,8 @@ fn options(timers: &LivenessTimers) -> DetectorOptions {
         first_contact: timers.session_timeout() * 3,
         fresh_heartbeat: Duration::from_millis(timers.heartbeat_interval_ms * 5),
         probe_interval: PROBE_INTERVAL,
+        quarantine_min: Duration::from_millis(timers.quarantine_min_ms),
+        quarantine_max: Duration::from_millis(timers.quarantine_max_ms),
         ..DetectorOptions::default()
     }
 }

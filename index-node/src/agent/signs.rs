@@ -2,18 +2,23 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use runtime::{seams::Environment, store::Store};
+use runtime::{
+    seams::{Environment, Moment},
+    store::{Store, synced},
+};
 
 use crate::engine::host::ReplicaHost;
 
 const DISK_INTERVAL: Duration = Duration::from_secs(1);
 const LAG_INTERVAL: Duration = Duration::from_millis(10);
+/// The pause between two syncs that are measured.
+const SYNC_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The latest observations; heartbeats carry them.
 #[derive(Default)]
@@ -21,6 +26,15 @@ pub struct Signs {
     disk_free_bytes: AtomicU64,
     disk_below_reserve: AtomicBool,
     runtime_lag_us: AtomicU64,
+    disk: Mutex<DiskSync>,
+}
+
+/// The latest sync of the disk.
+#[derive(Clone, Copy, Debug, Default)]
+struct DiskSync {
+    took: Duration,
+    /// When the one began that has not ended.
+    pending_since: Option<Moment>,
 }
 
 impl Signs {
@@ -35,6 +49,17 @@ impl Signs {
     /// The longest that a task waited for its turn since the last call.
     pub fn take_runtime_lag(&self) -> Duration {
         Duration::from_micros(self.runtime_lag_us.swap(0, Ordering::Relaxed))
+    }
+
+    /// How long the latest sync of the disk took, or has taken until now.
+    pub fn disk_sync(&self, now: Moment) -> Duration {
+        let disk = *self.disk();
+        let pending = disk.pending_since.map_or(Duration::ZERO, |since| now.since(since));
+        disk.took.max(pending)
+    }
+
+    fn disk(&self) -> MutexGuard<'_, DiskSync> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn saw_lag(&self, lag: Duration) {
@@ -74,6 +99,22 @@ pub async fn watch_disk(
             Err(error) => tracing::error!(%error, "the free space of the disk is not known"),
         }
         environment.sleep(DISK_INTERVAL).await;
+    }
+}
+
+/// Measures how long a sync of the disk takes, until dropped. It shares the
+/// syncs of others, so it costs at most as many as it asks for.
+pub async fn watch_syncs(environment: Environment, store: Arc<dyn Store>, signs: Arc<Signs>) {
+    loop {
+        let began = environment.now();
+        signs.disk().pending_since = Some(began);
+        if synced(store.as_ref()).await.is_err() {
+            // Whoever owns the store stops the process.
+            return std::future::pending().await;
+        }
+        let took = environment.now().since(began);
+        *signs.disk() = DiskSync { took, pending_since: None };
+        environment.sleep(SYNC_INTERVAL).await;
     }
 }
 

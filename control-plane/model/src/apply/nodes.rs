@@ -137,6 +137,8 @@ impl Applier<'_> {
                 state: NodeState::Up,
                 since: self.now,
                 evidence: "it has just registered".into(),
+                lapses: 0,
+                lapsed_at: self.now,
             },
             registered_at: self.now,
         };
@@ -196,10 +198,11 @@ impl Applier<'_> {
         }
         let (name, now) = (node.name.clone(), self.now);
         self.state.update_node(*id, |node| {
-            node.liveness = Liveness { state: *state, since: now, evidence: evidence.clone() };
+            node.liveness = node.liveness.concluded(*state, evidence, now);
         });
         let kind = match state {
             NodeState::Up => EventKind::NodeUp,
+            NodeState::Slow => EventKind::NodeSlow,
             NodeState::Suspect => EventKind::NodeSuspect,
             NodeState::Down => EventKind::NodeDown,
         };

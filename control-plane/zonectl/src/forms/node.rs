@@ -31,6 +31,7 @@ fn state_name(state: v1::NodeState) -> &'static str {
     match state {
         v1::NodeState::Unspecified => "unknown",
         v1::NodeState::Up => "up",
+        v1::NodeState::Slow => "slow",
         v1::NodeState::Suspect => "suspect",
         v1::NodeState::Down => "down",
     }
