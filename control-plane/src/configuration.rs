@@ -60,8 +60,8 @@ pub struct LivenessTimers {
     pub suspect_after_ms: u64,
     /// Without a heartbeat for so long, a node is down.
     pub down_after_ms: u64,
-    /// A node that was slow, or was lost for the second time in ten minutes, leads nothing until it has been
-    /// well for so long. Each time more doubles it.
+    /// A node that was slow, or was lost for the second time, leads nothing until it has been well for so
+    /// long. Each time more doubles it; ten minutes without anything wrong, and all is forgotten.
     pub quarantine_min_ms: u64,
     /// And not longer than this.
     pub quarantine_max_ms: u64,

@@ -50,10 +50,12 @@ pub struct DetectorOptions {
     /// How often a node without session is dialled.
     pub probe_interval: Duration,
     /// How long a slow node must have been well before it counts as up; and a node that was lost for the
-    /// second time within some minutes. Each time more doubles it.
+    /// second time. Each time more doubles it.
     pub quarantine_min: Duration,
     /// And not longer than this.
     pub quarantine_max: Duration,
+    /// After how long without anything being wrong with it a node's lapses are forgotten.
+    pub forgive_after: Duration,
 }
 
 impl Default for DetectorOptions {
@@ -69,6 +71,7 @@ impl Default for DetectorOptions {
             probe_interval: Duration::from_millis(500),
             quarantine_min: Duration::from_secs(5),
             quarantine_max: Duration::from_secs(300),
+            forgive_after: Duration::from_secs(600),
         }
     }
 }
@@ -175,7 +178,9 @@ impl Detector {
         let (state, evidence) = self.conclude(id, node, signals, condition, late, zone, view)?;
         let worse = state > before;
         let better = state.is_up() && state < before;
-        (worse || better).then_some((state, evidence))
+        // Up once more: what it was before is forgotten.
+        let forgets = before == NodeState::Up && state == before;
+        (worse || better || forgets).then_some((state, evidence))
     }
 
     /// What is wrong with each node that is heard of; remembers since when nothing is.
@@ -235,6 +240,9 @@ impl Detector {
         let well_for = condition.well_for.unwrap_or_default();
         let quarantine = self.quarantine(node);
         match node.liveness.state {
+            NodeState::Up if node.liveness.lapses > 0 && well_for >= self.options.forgive_after => {
+                Some((NodeState::Up, format!("it has been well for {} s", well_for.as_secs())))
+            }
             NodeState::Up => None,
             NodeState::Slow if well_for >= quarantine && !is_planted(Bug::QuarantineForEver) => {
                 Some((NodeState::Up, format!("it has been well for {} ms", well_for.as_millis())))

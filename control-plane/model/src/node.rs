@@ -2,7 +2,7 @@
 //! and the last *conclusion* about its health. Sessions and heartbeats are not here (see
 //! [`crate::observation`]).
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -60,10 +60,8 @@ pub struct Liveness {
     pub since: ZoneTime,
     /// Why, in a sentence.
     pub evidence: String,
-    /// How often it has been lost or slow, each time soon after the time before.
+    /// How often it has been lost or slow, since it was last well for so long that this is forgotten.
     pub lapses: u32,
-    /// When it was the last time.
-    pub lapsed_at: ZoneTime,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -96,21 +94,18 @@ impl NodeState {
     }
 }
 
-/// A lapse counts together with the one before if it comes so soon after it.
-const LAPSES_WITHIN: Duration = Duration::from_secs(600);
-
 impl Liveness {
-    /// What it becomes by a conclusion.
+    /// What it becomes by a conclusion. Up again after up: its lapses are forgotten.
     #[must_use]
     pub fn concluded(&self, state: NodeState, evidence: &str, now: ZoneTime) -> Self {
-        let mut next = Self { state, since: now, evidence: evidence.to_owned(), ..self.clone() };
-        // From suspect to down it is still the same lapse.
-        if state > self.state && self.state.is_up() {
-            let again = self.lapses > 0 && now.since(self.lapsed_at) <= LAPSES_WITHIN;
-            next.lapses = if again { self.lapses.saturating_add(1) } else { 1 };
-            next.lapsed_at = now;
-        }
-        next
+        let lapses = match (self.state, state) {
+            (NodeState::Up, NodeState::Up) => 0,
+            // From suspect to down it is still the same lapse.
+            (before, after) if after > before && before.is_up() => self.lapses.saturating_add(1),
+            (_, _) => self.lapses,
+        };
+        let since = if self.state == state { self.since } else { now };
+        Self { state, since, evidence: evidence.to_owned(), lapses }
     }
 }
 
@@ -218,29 +213,28 @@ mod tests {
     }
 
     #[test]
-    fn lapses_are_counted_while_they_come_soon_after_each_other() {
+    fn lapses_are_counted_until_they_are_forgotten() {
         let mut liveness = Liveness {
             state: NodeState::Up,
             since: ZoneTime(0),
             evidence: String::new(),
             lapses: 0,
-            lapsed_at: ZoneTime(0),
         };
         let mut counts = Vec::new();
-        for (at, state) in [
-            (1_000, NodeState::Suspect),
-            (2_000, NodeState::Down),
-            (3_000, NodeState::Slow),
-            (4_000, NodeState::Up),
-            (500_000, NodeState::Slow),
-            (501_000, NodeState::Suspect),
-            (502_000, NodeState::Up),
-            (1_200_000, NodeState::Down),
+        for state in [
+            NodeState::Suspect,
+            NodeState::Down,
+            NodeState::Slow,
+            NodeState::Up,
+            NodeState::Slow,
+            NodeState::Suspect,
+            NodeState::Up,
+            NodeState::Up,
+            NodeState::Down,
         ] {
-            liveness = liveness.concluded(state, "why", ZoneTime(at));
+            liveness = liveness.concluded(state, "why", ZoneTime(1));
             counts.push(liveness.lapses);
         }
-        assert_eq!(counts, [1, 1, 1, 1, 2, 3, 3, 1]);
-        assert_eq!(liveness.lapsed_at, ZoneTime(1_200_000));
+        assert_eq!(counts, [1, 1, 1, 1, 2, 3, 3, 0, 1]);
     }
 }

@@ -138,7 +138,6 @@ impl Applier<'_> {
                 since: self.now,
                 evidence: "it has just registered".into(),
                 lapses: 0,
-                lapsed_at: self.now,
             },
             registered_at: self.now,
         };
@@ -193,7 +192,10 @@ impl Applier<'_> {
         }
         let before = node.liveness.state;
         // A node that is down comes back by heartbeats only, not by a weaker suspicion.
-        if before == *state || (before == NodeState::Down && *state == NodeState::Suspect) {
+        let forgets = *state == NodeState::Up && node.liveness.lapses > 0;
+        if (before == *state && !forgets)
+            || (before == NodeState::Down && *state == NodeState::Suspect)
+        {
             return Ok(());
         }
         let (name, now) = (node.name.clone(), self.now);
@@ -206,14 +208,13 @@ impl Applier<'_> {
             NodeState::Suspect => EventKind::NodeSuspect,
             NodeState::Down => EventKind::NodeDown,
         };
-        self.record(Draft {
-            node: Some(*id),
-            ..Draft::new(
-                kind,
-                format!("node {id} ({name}) is {state}, and was {before}"),
-                evidence.clone(),
-            )
-        });
+        let message = if before == *state {
+            format!("node {id} ({name}) is {state}, and what it was before is forgotten")
+        } else {
+            format!("node {id} ({name}) is {state}, and was {before}")
+        };
+        let draft = Draft::new(kind, message, evidence.clone());
+        self.record(Draft { node: Some(*id), ..draft });
         Ok(())
     }
 
