@@ -7,8 +7,9 @@
 //!   long. Repair starts later, by `replace_after`.
 //! - *Up* again: only by heartbeats in a session.
 //! - *Slow*: it is heard, but by what it says of itself it is much worse than its peers, or short of disk
-//!   space, or it was lost again and again and has not been well for long enough: leadership moves off it
-//!   in order. Never more than a third of the nodes: what strikes so many is no node's own trouble.
+//!   space: leadership moves off it in order. *Recovering*: well again after that, or after it was lost again
+//!   and again, but not for long enough. Never more than a third of the nodes are either: what strikes so
+//!   many is no node's own trouble.
 //!
 //! When the judge itself ran late, lateness proves nothing: such a round concludes nothing from it, and
 //! brakes.
@@ -137,7 +138,7 @@ impl Detector {
             self.known_since.entry(*id).or_insert(since);
         }
         let ailments = self.ailments(now, state, view);
-        let mut slow_left = slow_max(state);
+        let mut impaired_left = impaired_max(state);
         let mut judgement = Judgement::default();
         let mut states = BTreeMap::new();
         for (id, node) in state.nodes().iter() {
@@ -146,11 +147,12 @@ impl Detector {
             let condition = Condition {
                 ailment: ailments.get(id).map(String::as_str),
                 well_for: self.well_since.get(id).map(|since| now.saturating_sub(*since)),
-                may_be_slow: slow_left > 0 || node.liveness.state == NodeState::Slow,
+                may_be_impaired: impaired_left > 0 || node.liveness.state.is_impaired(),
             };
             let judged = self.judge_node(*id, node, &signals, &condition, late, state, view);
-            if let Some((NodeState::Slow, _)) = &judged {
-                slow_left = slow_left.saturating_sub(1);
+            let was_impaired = node.liveness.state.is_impaired();
+            if judged.as_ref().is_some_and(|(state, _)| state.is_impaired()) && !was_impaired {
+                impaired_left = impaired_left.saturating_sub(1);
             }
             states.insert(*id, judged.as_ref().map_or(node.liveness.state, |(state, _)| *state));
             if let Some((state, evidence)) = judged {
@@ -178,7 +180,7 @@ impl Detector {
         let (state, evidence) = self.conclude(id, node, signals, condition, late, zone, view)?;
         let worse = state > before;
         let better = state.is_up() && state < before;
-        // Up once more: what it was before is forgotten.
+        // What it was before is forgotten.
         let forgets = before == NodeState::Up && state == before;
         (worse || better || forgets).then_some((state, evidence))
     }
@@ -222,7 +224,7 @@ impl Detector {
     fn quarantine(&self, node: &Node) -> Duration {
         let Liveness { state, lapses, .. } = node.liveness;
         // Whoever was slow has to show that it is well; whoever was away once, by a restart say, not.
-        if state != NodeState::Slow && lapses < 2 {
+        if !state.is_impaired() && lapses < 2 {
             return Duration::ZERO;
         }
         let doublings = lapses.saturating_sub(2).min(16);
@@ -233,33 +235,37 @@ impl Detector {
     /// What a node is that is heard of; none: what it is now.
     fn condition(&self, node: &Node, condition: &Condition<'_>) -> Option<(NodeState, String)> {
         if let Some(ailment) = condition.ailment
-            && condition.may_be_slow
+            && condition.may_be_impaired
         {
             return Some((NodeState::Slow, ailment.to_owned()));
         }
         let well_for = condition.well_for.unwrap_or_default();
         let quarantine = self.quarantine(node);
-        match node.liveness.state {
-            NodeState::Up if node.liveness.lapses > 0 && well_for >= self.options.forgive_after => {
-                Some((NodeState::Up, format!("it has been well for {} s", well_for.as_secs())))
+        let Liveness { state, lapses, .. } = node.liveness;
+        let words = format!("it has been well for {} ms", well_for.as_millis());
+        match state {
+            // Once more: what it was before is forgotten.
+            NodeState::Up if lapses > 0 && well_for >= self.options.forgive_after => {
+                Some((NodeState::Up, words))
             }
             NodeState::Up => None,
-            NodeState::Slow if well_for >= quarantine && !is_planted(Bug::QuarantineForEver) => {
-                Some((NodeState::Up, format!("it has been well for {} ms", well_for.as_millis())))
+            NodeState::Recovering if is_planted(Bug::QuarantineForEver) => None,
+            NodeState::Recovering | NodeState::Slow if well_for >= quarantine => {
+                Some((NodeState::Up, words))
             }
-            NodeState::Slow => None,
+            NodeState::Recovering => None,
             NodeState::Suspect | NodeState::Down
-                if quarantine.is_zero() || !condition.may_be_slow =>
+                if quarantine.is_zero() || !condition.may_be_impaired =>
             {
                 Some((NodeState::Up, "heartbeats in a session".to_owned()))
             }
-            NodeState::Suspect | NodeState::Down => {
+            NodeState::Slow | NodeState::Suspect | NodeState::Down => {
                 let evidence = format!(
-                    "it is back, was lost or slow {} times in a row, and has to be well for {} s first",
-                    node.liveness.lapses,
-                    quarantine.as_secs()
+                    "it is well again, was lost or slow {lapses} times, and leads nothing until it has been \
+                     well for {} s",
+                    quarantine.as_secs_f64()
                 );
-                Some((NodeState::Slow, evidence))
+                Some((NodeState::Recovering, evidence))
             }
         }
     }
@@ -396,18 +402,19 @@ struct Condition<'a> {
     ailment: Option<&'a str>,
     /// For how long nothing has been.
     well_for: Option<Duration>,
-    may_be_slow: bool,
+    may_be_impaired: bool,
 }
 
-/// How many nodes more may be judged slow: a third of those that are to serve, and one at least.
-fn slow_max(state: &ZoneState) -> usize {
+/// How many nodes more may be judged slow or recovering: a third of those that are to serve in all, and one at
+/// least.
+fn impaired_max(state: &ZoneState) -> usize {
     if is_planted(Bug::EverybodySlow) {
         return usize::MAX;
     }
-    let active =
-        state.nodes().iter().filter(|(_, node)| node.administrative == Administrative::Active);
-    let slow = state.nodes().iter().filter(|(_, node)| node.liveness.state == NodeState::Slow);
-    (active.count() / 3).max(1).saturating_sub(slow.count())
+    let nodes = || state.nodes().iter().map(|(_, node)| node);
+    let active = nodes().filter(|node| node.administrative == Administrative::Active).count();
+    let impaired = nodes().filter(|node| node.liveness.state.is_impaired()).count();
+    (active / 3).max(1).saturating_sub(impaired)
 }
 
 /// What is known of one node now.

@@ -67,8 +67,10 @@ pub struct Liveness {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum NodeState {
     Up,
-    /// Alive, but worse than its peers, or back for too short a time: leadership moves off it in order,
-    /// and nothing new is placed there.
+    /// Alive and well, but not for long enough after it was slow, or was lost again and again: what goes
+    /// for a slow node goes for it, too.
+    Recovering,
+    /// Alive, but worse than its peers: leadership moves off it in order, and nothing new is placed there.
     Slow,
     /// Late, or its session broke: leadership may move away, data stays.
     Suspect,
@@ -80,6 +82,7 @@ impl fmt::Display for NodeState {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             NodeState::Up => "up",
+            NodeState::Recovering => "recovering",
             NodeState::Slow => "slow",
             NodeState::Suspect => "suspect",
             NodeState::Down => "down",
@@ -91,6 +94,11 @@ impl NodeState {
     /// Alive, and heard of.
     pub fn is_up(self) -> bool {
         self <= NodeState::Slow
+    }
+
+    /// Alive, and not to lead.
+    pub fn is_impaired(self) -> bool {
+        matches!(self, NodeState::Recovering | NodeState::Slow)
     }
 }
 
@@ -139,9 +147,10 @@ impl Node {
         }
         match self.liveness.state {
             NodeState::Up => None,
-            state @ (NodeState::Slow | NodeState::Suspect | NodeState::Down) => {
-                Some(format!("it is {state}: {}", self.liveness.evidence))
-            }
+            state @ (NodeState::Recovering
+            | NodeState::Slow
+            | NodeState::Suspect
+            | NodeState::Down) => Some(format!("it is {state}: {}", self.liveness.evidence)),
         }
     }
 }
@@ -224,7 +233,7 @@ mod tests {
         for state in [
             NodeState::Suspect,
             NodeState::Down,
-            NodeState::Slow,
+            NodeState::Recovering,
             NodeState::Up,
             NodeState::Slow,
             NodeState::Suspect,

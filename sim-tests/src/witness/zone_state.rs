@@ -119,7 +119,7 @@ impl ZoneStates {
 /// them is no node's own trouble.
 fn few_are_slow(before: &ZoneState, state: &ZoneState) -> Result<(), Problem> {
     let is_slow = |state: &ZoneState, id: NodeId| {
-        state.node(id).is_some_and(|node| node.liveness.state == NodeState::Slow)
+        state.node(id).is_some_and(|node| node.liveness.state.is_impaired())
     };
     let nodes = || state.nodes().iter().map(|(id, _)| *id);
     let slow = nodes().filter(|id| is_slow(state, *id)).count();

@@ -204,6 +204,7 @@ impl Applier<'_> {
         });
         let kind = match state {
             NodeState::Up => EventKind::NodeUp,
+            NodeState::Recovering => EventKind::NodeRecovering,
             NodeState::Slow => EventKind::NodeSlow,
             NodeState::Suspect => EventKind::NodeSuspect,
             NodeState::Down => EventKind::NodeDown,

@@ -66,8 +66,10 @@ fn need(
                 (Some(node), true, format!("node {node} is suspect: {}", record.liveness.evidence))
             }
             // Its node may lead it happily, and has merely not said so yet.
-            NodeState::Up | NodeState::Slow if !view.is_complete(node) => return None,
-            NodeState::Up | NodeState::Slow => {
+            NodeState::Up | NodeState::Recovering | NodeState::Slow if !view.is_complete(node) => {
+                return None;
+            }
+            NodeState::Up | NodeState::Recovering | NodeState::Slow => {
                 (None, false, waited(view, id, now, leaderless_after)?)
             }
         },

@@ -296,7 +296,7 @@ fn a_node_that_is_much_worse_than_its_peers_is_slow_until_it_has_been_well_for_a
     assert!(bench.world.state.brake().is_none(), "it is there, and nothing is lost");
     // It averages over a few seconds, and then it has to be well for five.
     beat(&mut bench, 7_100, 12_000, 4, 2);
-    assert_eq!(bench.state(4), NodeState::Slow);
+    assert_eq!(bench.state(4), NodeState::Recovering);
     beat(&mut bench, 12_100, 16_000, 4, 2);
     assert_eq!(bench.state(4), NodeState::Up);
     // When all are as bad, nobody is slow.

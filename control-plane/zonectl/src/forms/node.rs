@@ -10,7 +10,7 @@ use super::EventForm;
 pub struct NodeForm {
     pub id: u64,
     pub name: String,
-    /// `up`, `slow`, `suspect`, `down` or `unknown`.
+    /// `up`, `recovering`, `slow`, `suspect`, `down` or `unknown`.
     pub state: &'static str,
     /// `active`, `draining`, `drained` or `unknown`.
     pub administrative_state: &'static str,
@@ -33,6 +33,7 @@ fn state_name(state: v1::NodeState) -> &'static str {
     match state {
         v1::NodeState::Unspecified => "unknown",
         v1::NodeState::Up => "up",
+        v1::NodeState::Recovering => "recovering",
         v1::NodeState::Slow => "slow",
         v1::NodeState::Suspect => "suspect",
         v1::NodeState::Down => "down",
