@@ -1,7 +1,7 @@
 //! The failure detector: from signals to conclusions, all nodes of a round together, and the brake that
 //! follows from them (G7).
 //!
-//! - *Suspect*: no heartbeat for a while, or its session broke, or its heartbeat is late and most of the
+//! - *Suspect*: no heartbeat for a while, or its session broke and a dial does not say more, or its heartbeat is late and most of the
 //!   nodes that share partitions with it cannot reach it either. Leadership may move; data stays.
 //! - *Down*: its session is gone and a dial was refused (the process does not exist), or silence for
 //!   long. Repair starts later, by `replace_after`.
@@ -50,6 +50,9 @@ pub struct DetectorOptions {
     pub brake_hold: Duration,
     /// How often a node without session is dialled.
     pub probe_interval: Duration,
+    /// For how long a broken session waits for a dial to say whether the process is gone: where that is so, one
+    /// conclusion is enough.
+    pub dial_grace: Duration,
     /// How long a slow node must have been well before it counts as up; and a node that was lost for the
     /// second time. Each time more doubles it.
     pub quarantine_min: Duration,
@@ -70,6 +73,7 @@ impl Default for DetectorOptions {
             round_max: Duration::from_millis(500),
             brake_hold: Duration::from_secs(5),
             probe_interval: Duration::from_millis(500),
+            dial_grace: Duration::from_millis(20),
             quarantine_min: Duration::from_secs(5),
             quarantine_max: Duration::from_secs(300),
             forgive_after: Duration::from_secs(600),
@@ -298,7 +302,7 @@ impl Detector {
         if !late && silence >= options.down_after {
             return Some((NodeState::Down, format!("{quiet}{peers}")));
         }
-        if signals.broken() {
+        if signals.broken(options.dial_grace) {
             return Some((NodeState::Suspect, format!("its session broke{peers}")));
         }
         let patience = if signals.heard() { options.suspect_after } else { options.first_contact };
@@ -441,8 +445,14 @@ impl Signals<'_> {
         self.view.is_some_and(|view| view.session.is_none() && view.dial_refused_at.is_some())
     }
 
-    fn broken(&self) -> bool {
-        self.view.is_some_and(|view| view.session.is_none() && view.session_broken_at.is_some())
+    /// Whether its session broke, and a dial has shown that this is not its process's end, or has not shown
+    /// anything in time.
+    fn broken(&self, grace: Duration) -> bool {
+        self.view.is_some_and(|view| {
+            let broken_for = view.session_broken_at.map(|at| self.now.saturating_sub(at));
+            let is_dialled = view.dial_answered_at.is_some();
+            view.session.is_none() && broken_for.is_some_and(|since| is_dialled || since >= grace)
+        })
     }
 }
 

@@ -22,7 +22,10 @@ use crate::{configuration::LivenessTimers, metrics};
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// The least time between two rounds.
-const SPACING: Duration = Duration::from_millis(5);
+const SPACING: Duration = Duration::from_millis(2);
+
+/// How long a broken session waits for what a dial shows.
+const DIAL_GRACE: Duration = Duration::from_millis(20);
 
 /// How long to wait after a judgement that was not committed: the leader is being replaced, say.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -41,6 +44,7 @@ fn options(timers: &LivenessTimers) -> DetectorOptions {
         first_contact: timers.session_timeout() * 3,
         fresh_heartbeat: Duration::from_millis(timers.heartbeat_interval_ms * 5),
         probe_interval: PROBE_INTERVAL,
+        dial_grace: DIAL_GRACE,
         quarantine_min: Duration::from_millis(timers.quarantine_min_ms),
         quarantine_max: Duration::from_millis(timers.quarantine_max_ms),
         ..DetectorOptions::default()
@@ -87,9 +91,9 @@ pub async fn run(reign: Arc<Reign>) {
             () = reign.ended().cancelled() => return,
             Some(note) = noted.recv() => judge.take_in(note),
             _ = watch.changed() => {}
-            () = reign.environment().sleep(INTERVAL) => {
+            () = reign.environment().sleep(judge.interval()) => {
                 let waited = reign.environment().now().since(started);
-                let lateness = waited.saturating_sub(took + SPACING + INTERVAL);
+                let lateness = waited.saturating_sub(took + SPACING + judge.interval());
                 ::metrics::histogram!(metrics::TICK_LATENESS).record(lateness.as_secs_f64());
             }
         }
@@ -100,6 +104,11 @@ pub async fn run(reign: Arc<Reign>) {
 }
 
 impl Judge {
+    /// Until the next round, if nothing happens: soon while a dial is awaited.
+    fn interval(&self) -> Duration {
+        if self.dialling.is_empty() { INTERVAL } else { DIAL_GRACE }
+    }
+
     fn take_in(&mut self, note: Note) {
         match note {
             Note::Proposed => self.proposing = false,

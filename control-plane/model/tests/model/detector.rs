@@ -158,12 +158,30 @@ fn a_judge_that_ran_late_does_not_believe_peers_about_lateness() {
 }
 
 #[test]
+fn one_conclusion_is_enough_for_a_process_that_is_gone() {
+    let mut bench = Bench::new(&["a", "b", "c", "d"]);
+    bench.view.session_closed(NodeId(2), at(50));
+    assert_eq!(bench.judge(51).conclusions, Vec::new());
+    bench.view.dial_refused(NodeId(2), at(52));
+    let conclusions = bench.judge(53).conclusions;
+    assert_eq!(conclusions.len(), 1);
+    assert_eq!(conclusions[0].state, NodeState::Down);
+    // It lives: there is nothing to wait for.
+    bench.view.session_closed(NodeId(3), at(60));
+    bench.view.dial_answered(NodeId(3), at(61));
+    bench.judge(62);
+    assert_eq!(bench.state(3), NodeState::Suspect);
+}
+
+#[test]
 fn a_broken_session_is_suspect_and_a_refused_dial_is_down_at_once() {
     let mut bench = Bench::new(&["a", "b", "c", "d"]);
     bench.view.session_closed(NodeId(2), at(50));
-    let judgement = bench.judge(100);
-    assert_eq!(bench.state(2), NodeState::Suspect);
+    let judgement = bench.judge(60);
+    assert_eq!(bench.state(2), NodeState::Up, "a dial says more in a moment");
     assert_eq!(judgement.probe, vec![NodeId(2)]);
+    bench.judge(70);
+    assert_eq!(bench.state(2), NodeState::Suspect, "or does not");
     assert_eq!(bench.judge(150).probe, Vec::new(), "one dial is enough for a while");
     bench.view.dial_refused(NodeId(2), at(160));
     bench.judge(160);
@@ -171,7 +189,7 @@ fn a_broken_session_is_suspect_and_a_refused_dial_is_down_at_once() {
     let evidence = &bench.world.state.node(NodeId(2)).expect("there").liveness.evidence;
     assert!(evidence.contains("refused"), "{evidence}");
     // A dial that is answered, or a mere session, does not bring it back: heartbeats do.
-    bench.view.dial_answered(NodeId(2));
+    bench.view.dial_answered(NodeId(2), at(260));
     bench.judge(200);
     assert_eq!(bench.state(2), NodeState::Down);
     bench.view.session_opened(NodeId(2), Incarnation(1), at(250));
