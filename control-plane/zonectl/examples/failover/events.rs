@@ -4,7 +4,10 @@
 //! the control plane knew by one commit and one message.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -28,17 +31,20 @@ pub struct Seen {
 /// All events since it was last cleared.
 pub struct EventLog {
     seen: Arc<Mutex<Vec<Seen>>>,
+    /// Of the last event that came.
+    sequence: Arc<AtomicU64>,
     watch: JoinHandle<()>,
 }
 
 impl EventLog {
     pub fn start(environment: Environment, admin: AdminClient) -> Self {
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
+        let sequence: Arc<AtomicU64> = Arc::default();
         let watch = tokio::spawn({
-            let seen = Arc::clone(&seen);
-            async move { watch(&environment, &admin, &seen).await }
+            let (seen, sequence) = (Arc::clone(&seen), Arc::clone(&sequence));
+            async move { watch(&environment, &admin, &seen, &sequence).await }
         });
-        Self { seen, watch }
+        Self { seen, sequence, watch }
     }
 
     pub fn clear(&self) {
@@ -48,6 +54,11 @@ impl EventLog {
     /// Those so far.
     pub fn seen(&self) -> Vec<Seen> {
         lock(&self.seen).clone()
+    }
+
+    /// The last one that came.
+    pub fn last_sequence(&self) -> u64 {
+        self.sequence.load(Ordering::Relaxed)
     }
 
     /// How long after the moment the first event came that fits.
@@ -85,13 +96,18 @@ fn lock(seen: &Mutex<Vec<Seen>>) -> MutexGuard<'_, Vec<Seen>> {
 }
 
 /// Watches for ever; with the whole control plane down it tries again and again.
-async fn watch(environment: &Environment, admin: &AdminClient, seen: &Mutex<Vec<Seen>>) {
-    let mut after_sequence = 0;
+async fn watch(
+    environment: &Environment,
+    admin: &AdminClient,
+    seen: &Mutex<Vec<Seen>>,
+    sequence: &AtomicU64,
+) {
     loop {
+        let after_sequence = sequence.load(Ordering::Relaxed);
         let request = v1::WatchEventsRequest { after_sequence, follow: true };
         let mut events = std::pin::pin!(admin.watch_events(request));
         while let Some(Ok(event)) = events.next().await {
-            after_sequence = event.sequence;
+            sequence.store(event.sequence, Ordering::Relaxed);
             lock(seen).push(Seen { at: environment.now(), event });
         }
         environment.sleep(PAUSE).await;

@@ -15,10 +15,6 @@ pub enum Fault {
     KillLeader,
     /// SIGSTOP of the index node that leads most partitions, then SIGCONT.
     FreezeIndexNode,
-    /// An index node is asked to end, hands its leaderships over, ends, and comes back.
-    Leave,
-    /// An index node is drained, and then takes part again.
-    Drain,
     /// All members of the control plane are killed, and come back.
     ControlPlaneDown,
     /// The same, and while it is down the index node that leads most partitions is killed.
@@ -29,6 +25,10 @@ pub enum Fault {
     CutIncoming,
     /// Everything between an index node and the rest of the world is lost.
     CutBothWays,
+    /// An index node is asked to end, hands its leaderships over, ends, and comes back.
+    Leave,
+    /// An index node is drained, and then takes part again.
+    Drain,
     /// The file system under an index node stands still.
     StallDisk,
     /// `kill -9` of etcd's leader, with etcd's default timeouts.
@@ -76,8 +76,8 @@ pub enum Need {
 }
 
 impl Fault {
-    /// All, in the sequence in which they are carried out. The one that needs a file system of its own
-    /// comes last in the zone: the node that it is done to stays there.
+    /// All, in the sequence in which they are carried out. Drains leave nodes empty, and whoever needs a
+    /// file system of its own keeps it: these two come last in the zone.
     pub fn all() -> &'static [Self] {
         Self::value_variants()
     }
@@ -90,22 +90,22 @@ impl Fault {
     /// For the table.
     pub fn title(self) -> &'static str {
         match self {
-            Self::Nothing => "nothing (the machine's own noise)",
-            Self::KillIndexNode => "index node: kill -9",
-            Self::KillLeader => "control plane's leader: kill -9",
-            Self::FreezeIndexNode => "index node: SIGSTOP",
-            Self::Leave => "index node: SIGTERM, restart",
-            Self::Drain => "index node: drain, uncordon",
+            Self::Nothing => "no fault: this machine's noise",
+            Self::KillIndexNode => "kill -9 index node",
+            Self::KillLeader => "kill -9 control plane's leader",
+            Self::FreezeIndexNode => "SIGSTOP index node",
+            Self::Leave => "SIGTERM index node, restart",
+            Self::Drain => "drain, uncordon index node",
             Self::ControlPlaneDown => "control plane down",
-            Self::ControlPlaneDownAndKill => "… and an index node: kill -9",
-            Self::CutOutgoing => "index node: cut, outgoing only",
-            Self::CutIncoming => "index node: cut, incoming only",
-            Self::CutBothWays => "index node: cut, both ways",
-            Self::StallDisk => "index node: disk stands still",
-            Self::EtcdKill => "etcd's leader: kill -9",
-            Self::EtcdFreeze => "etcd's leader: SIGSTOP",
-            Self::EtcdTunedKill => "etcd, tuned: kill -9",
-            Self::EtcdTunedFreeze => "etcd, tuned: SIGSTOP",
+            Self::ControlPlaneDownAndKill => "… and kill -9 index node",
+            Self::CutOutgoing => "cut off, outgoing only",
+            Self::CutIncoming => "cut off, incoming only",
+            Self::CutBothWays => "cut off, both ways",
+            Self::StallDisk => "disk stands still",
+            Self::EtcdKill => "etcd: kill -9 leader",
+            Self::EtcdFreeze => "etcd: SIGSTOP leader",
+            Self::EtcdTunedKill => "etcd tuned: kill -9 leader",
+            Self::EtcdTunedFreeze => "etcd tuned: SIGSTOP leader",
         }
     }
 

@@ -88,7 +88,9 @@ impl Progress {
 fn gist(trial: &TrialRecord) -> String {
     let mut words = Vec::new();
     if let Some(last) = trial.last_again_ms() {
-        words.push(format!("writes again after {last:.0} ms"));
+        let gave_up = trial.again.iter().any(|again| again.gave_up);
+        let when = if gave_up { "not within" } else { "after" };
+        words.push(format!("writes again {when} {last:.0} ms"));
     } else if let Some(decided) = trial.decided_ms {
         words.push(format!("decided after {decided:.0} ms"));
     }

@@ -11,9 +11,9 @@ pub struct TrialRecord {
     /// Counted from 1.
     pub trial: u32,
     /// Until this program was told by the ledger that the node is suspected or down; or, where the control
-    /// plane's leader was lost, until another member said that it leads.
+    /// plane's leader was lost, until another member answered as the leader.
     pub noticed_ms: Option<f64>,
-    /// Until this program was told by the ledger that another replica was appointed to lead; or, where the
+    /// Until this program was told by the ledger that another replica leads; or, where the
     /// control plane's leader was lost, that its successor has committed and decides.
     pub decided_ms: Option<f64>,
     /// How long the planned fault itself took.
@@ -45,6 +45,8 @@ pub struct TrialRecord {
 pub struct Again {
     pub partition_id: u64,
     pub again_ms: f64,
+    /// It did not within that time, and was not waited for any longer.
+    pub gave_up: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,7 +87,11 @@ pub mod tests {
             decided_ms: None,
             carried_out_ms: None,
             again: again
-                .map(|(again_ms, partition_id)| Again { partition_id, again_ms: *again_ms })
+                .map(|(again_ms, partition_id)| Again {
+                    partition_id,
+                    again_ms: *again_ms,
+                    gave_up: false,
+                })
                 .collect(),
             completed: 1_000,
             failed: 0,

@@ -24,6 +24,12 @@ const DOWN_FOR: Duration = Duration::from_secs(5);
 /// How long an index node that was asked to end may take.
 const GRACE: Duration = Duration::from_secs(15);
 
+/// How long the control plane may be without a leader.
+const SUCCESSION_WITHIN: Duration = Duration::from_secs(60);
+
+/// How often a new leader is asked for what it has committed.
+const SUCCESSION_LOOK_INTERVAL: Duration = Duration::from_millis(5);
+
 /// Whom it will be done to, found out before the load starts.
 #[derive(Debug)]
 pub enum Target {
@@ -37,14 +43,23 @@ pub enum Target {
 pub struct Struck {
     pub since: Moment,
     pub again: Vec<Again>,
-    /// Where it does not follow from the ledger: until another member said that it leads.
-    pub noticed_ms: Option<f64>,
+    /// Where the control plane's leader was lost, so that the ledger cannot be followed meanwhile.
+    pub succession: Option<Succession>,
     pub carried_out_ms: Option<f64>,
+}
+
+/// How the control plane got another leader.
+#[derive(Clone, Copy, Debug)]
+pub struct Succession {
+    /// Until another member answered as the leader.
+    pub answered_ms: f64,
+    /// Until it had committed that it leads, and so decides.
+    pub committed_ms: f64,
 }
 
 impl Struck {
     fn new(since: Moment, again: Vec<Again>) -> Self {
-        Self { since, again, noticed_ms: None, carried_out_ms: None }
+        Self { since, again, succession: None, carried_out_ms: None }
     }
 }
 
@@ -60,7 +75,10 @@ impl Target {
             Fault::CutOutgoing | Fault::CutIncoming | Fault::CutBothWays => {
                 Ok(Self::IndexNode(zone.leading(cut_role(zone)).await?))
             }
-            Fault::StallDisk => Ok(Self::IndexNode(zone.leading(disk_role(zone)).await?)),
+            Fault::StallDisk => {
+                let (role, _) = zone.disk.as_ref().context("no node has a disk of its own")?;
+                Ok(Self::IndexNode(zone.leading(*role).await?))
+            }
             Fault::KillLeader => {
                 let (role, member_id) = zone.control_plane_leader().await?;
                 Ok(Self::Leader { role, member_id })
@@ -93,10 +111,10 @@ impl Target {
     pub fn decides(&self, event: &v1::Event) -> bool {
         match self {
             Self::IndexNode(victim) => {
-                event.kind == "takeover" && victim.led.contains(&event.partition_id)
+                matches!(event.kind.as_str(), "takeover" | "leader-changed")
+                    && victim.led.contains(&event.partition_id)
             }
-            Self::Leader { .. } => event.kind == "control-plane-leader",
-            Self::Nobody => false,
+            Self::Leader { .. } | Self::Nobody => false,
         }
     }
 }
@@ -104,11 +122,6 @@ impl Target {
 /// The node that can be cut off: the last one.
 pub fn cut_role(zone: &Zone) -> Role {
     Role::IndexNode(zone.processes.layout().index_nodes.saturating_sub(1))
-}
-
-/// The node whose disk can stand still: the first one.
-pub fn disk_role(_zone: &Zone) -> Role {
-    Role::IndexNode(0)
 }
 
 /// Does it, watches until what was hit works again, and undoes it.
@@ -134,9 +147,10 @@ pub async fn strike(zone: &mut Zone, fault: Fault, target: &Target) -> anyhow::R
         Fault::CutBothWays => cut(zone, target, Direction::Both).await,
         Fault::StallDisk => {
             let since = zone.environment.now();
-            zone.disk.as_ref().context("there is no disk to freeze")?.freeze()?;
+            let (_, disk) = zone.disk.as_ref().context("there is no disk to freeze")?;
+            disk.freeze()?;
             let again = held(zone, target, since).await;
-            zone.disk.as_ref().context("the disk is gone")?.thaw()?;
+            disk.thaw()?;
             again
         }
         Fault::EtcdKill | Fault::EtcdFreeze | Fault::EtcdTunedKill | Fault::EtcdTunedFreeze => {
@@ -175,15 +189,30 @@ async fn kill_leader(zone: &mut Zone, target: &Target) -> anyhow::Result<Struck>
     };
     let since = zone.environment.now();
     zone.processes.kill(*role)?;
-    zone.wait_for("no other member leads", |status| {
-        status.control_plane.leader.is_some_and(|leader| leader != *member_id)
-    })
-    .await?;
-    let noticed_ms = Some(zone.environment.now().since(since).as_secs_f64() * 1e3);
+    let succession = Some(succession(zone, *member_id, since).await?);
     // The index nodes find the new leader.
     zone.environment.sleep(Duration::from_secs(1)).await;
     zone.processes.start(*role)?;
-    Ok(Struck { noticed_ms, ..Struck::new(since, Vec::new()) })
+    Ok(Struck { succession, ..Struck::new(since, Vec::new()) })
+}
+
+/// Asks everybody again and again. A watch of events would come back too late: it waits between attempts.
+async fn succession(zone: &Zone, lost: u64, since: Moment) -> anyhow::Result<Succession> {
+    let elapsed_ms = || zone.environment.now().since(since).as_secs_f64() * 1e3;
+    let limit_ms = SUCCESSION_WITHIN.as_secs_f64() * 1e3;
+    while !zone.is_led_by_another(lost).await {
+        anyhow::ensure!(elapsed_ms() < limit_ms, "no other member leads for {SUCCESSION_WITHIN:?}");
+    }
+    let answered_ms = elapsed_ms();
+    let after_sequence = zone.events.last_sequence();
+    loop {
+        let events = zone.events_after(after_sequence).await;
+        if events.iter().any(|event| event.kind == "control-plane-leader") {
+            return Ok(Succession { answered_ms, committed_ms: elapsed_ms() });
+        }
+        anyhow::ensure!(elapsed_ms() < limit_ms, "the new leader has committed nothing");
+        zone.environment.sleep(SUCCESSION_LOOK_INTERVAL).await;
+    }
 }
 
 /// Watches while it lasts, for a while at least.

@@ -26,6 +26,8 @@ pub struct Row {
     pub last_again_ms: Option<Spread>,
     /// The slowest request of each trial.
     pub longest_wait_ms: Option<Spread>,
+    /// Partitions that were given up: their times are too short.
+    pub gave_up: u64,
     pub longest_pause_ms: Option<Spread>,
     pub completed: u64,
     pub failed: u64,
@@ -78,6 +80,7 @@ pub fn row(fault: Fault, all: &[TrialRecord]) -> Option<Row> {
         *errors.entry(error.message.clone()).or_default() += error.count;
     }
     let examples = trials.iter().flat_map(|trial| &trial.lost_examples);
+    let gave_up = trials.iter().flat_map(|trial| &trial.again).filter(|again| again.gave_up);
     let mut row = Row {
         fault,
         trials: u32::try_from(trials.len()).unwrap_or(u32::MAX),
@@ -88,6 +91,7 @@ pub fn row(fault: Fault, all: &[TrialRecord]) -> Option<Row> {
         each_again_ms: Spread::of(each.collect()),
         last_again_ms: spread(&TrialRecord::last_again_ms),
         longest_wait_ms: spread(&|trial| Some(trial.longest_wait_ms)),
+        gave_up: gave_up.count() as u64,
         longest_pause_ms: spread(&|trial| Some(trial.longest_pause_ms)),
         completed: sum(&|trial| trial.completed),
         failed: sum(&|trial| trial.failed),
@@ -216,7 +220,7 @@ mod tests {
         kill.lost = 2;
         let failures = failures(&rows(&[drain.clone(), kill]));
         assert_eq!(failures.len(), 2);
-        assert!(failures[0].contains("kill -9: 2 violations"), "{failures:?}");
+        assert!(failures[0].contains("kill -9 index node: 2 violations"), "{failures:?}");
         assert!(failures[1].contains("1 failed requests"), "{failures:?}");
         let drained = row(Fault::Drain, &[drain]).unwrap();
         assert!(!drained.verdict.unwrap().met, "although no pause was long");

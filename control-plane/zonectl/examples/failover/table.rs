@@ -20,6 +20,9 @@ pub struct Outcome<'a> {
     pub failures: &'a [String],
 }
 
+/// Kinds of errors that are shown of a row; the JSON has all.
+const ERRORS_SHOWN_MAX: usize = 5;
+
 /// Few digits: nobody reads the rest.
 fn milliseconds(value: f64) -> String {
     if value < 10.0 { format!("{value:.1}") } else { format!("{value:.0}") }
@@ -70,7 +73,8 @@ pub fn show(outcome: &Outcome<'_>) -> String {
     }
     let _ = writeln!(text, "{table}");
     text.push_str(
-        "noticed: the ledger says that a node is suspected or down. decided: it says who leads instead.\n\
+        "noticed: the ledger says that the node is suspected or down. decided: it says who leads instead.\n\
+         (The control plane's leader: another member answers as leader; it has committed that it leads.)\n\
          first, last writes: the fastest and the slowest partition of a trial acknowledges a write again\n\
          that began after the fault. longest wait: the slowest request of a trial. lost: acknowledged and\n\
          not there afterwards.\n",
@@ -85,7 +89,9 @@ pub fn show(outcome: &Outcome<'_>) -> String {
     }
     problems(&mut text, rows);
     match failures {
-        [] => text.push_str("\nNothing that was acknowledged was lost; no planned fault was noticed as a failure.\n"),
+        [] => text.push_str(
+            "\nNothing that was acknowledged was lost; no planned fault had a failed request.\n",
+        ),
         failures => {
             text.push_str("\nFAILED\n");
             for failure in failures {
@@ -130,7 +136,17 @@ fn comparisons(text: &mut String, ratios: &[Ratio]) {
 /// Errors that requests ended with, and examples of what was lost.
 fn problems(text: &mut String, rows: &[Row]) {
     for row in rows {
-        for (message, count) in &row.errors {
+        if row.gave_up > 0 {
+            let title = row.fault.title();
+            let _ = write!(
+                text,
+                "\n  {title}: {} partitions acknowledged no write while they were watched",
+                row.gave_up
+            );
+        }
+        let mut errors: Vec<(&String, &u64)> = row.errors.iter().collect();
+        errors.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        for (message, count) in errors.into_iter().take(ERRORS_SHOWN_MAX) {
             let _ = write!(text, "\n  {}: {count} × {message}", row.fault.title());
         }
         for example in &row.lost_examples {
@@ -171,11 +187,11 @@ mod tests {
         for part in [
             "118/118/118",
             "Goals: 1 of 2 met",
-            "MISSED index node: kill -9: 2 partitions write again: p99 118 ms, goal ≤ 100 ms",
-            "met    control plane's leader: kill -9: deciding again: max 400 ms",
-            "etcd's leader: kill -9 ÷ index node: kill -9 (writes again): median 32.6 ×, p99 13.0 ×",
-            "index node: disk stands still: mount: only root can do that",
-            "control plane's leader: kill -9: 2 × no answer",
+            "MISSED kill -9 index node: 2 partitions write again: p99 118 ms, goal ≤ 100 ms",
+            "met    kill -9 control plane's leader: deciding again: max 400 ms",
+            "etcd: kill -9 leader ÷ kill -9 index node (writes again): median 32.6 ×, p99 13.0 ×",
+            "disk stands still: mount: only root can do that",
+            "kill -9 control plane's leader: 2 × no answer",
             "Nothing that was acknowledged was lost",
         ] {
             assert!(text.contains(part), "{part:?} is missing in\n{text}");

@@ -9,7 +9,7 @@ use crate::{
     fault::Fault,
     record::{ErrorCount, EventLine, TrialRecord},
     sandbox::Disk,
-    strike::{Struck, Target, disk_role, strike},
+    strike::{Struck, Target, strike},
     zone::Zone,
 };
 
@@ -25,17 +25,17 @@ const KEYS: u64 = 2_000;
 /// How long a process may take to end when it is moved.
 const GRACE: Duration = Duration::from_secs(15);
 
-/// Moves a node's data to a disk of its own. The node stays there.
+/// Moves the data of the node that leads most to a disk of its own. It stays there.
 pub async fn prepare_disk(zone: &mut Zone) -> anyhow::Result<()> {
     if zone.disk.is_some() {
         return Ok(());
     }
     let disk = Disk::new(&zone.processes.layout().data)?;
-    let role = disk_role(zone);
     zone.wait_healthy().await?;
+    let role = zone.busiest().await?.role;
     zone.processes.terminate(role, GRACE).await?;
     let moved = disk.take_in(&zone.processes.layout().data_directory(role));
-    zone.disk = Some(disk);
+    zone.disk = Some((role, disk));
     moved.with_context(|| format!("the data of {role} cannot be moved"))?;
     zone.processes.start(role)?;
     zone.wait_healthy().await
@@ -64,11 +64,12 @@ pub async fn run(
     zone.environment.sleep(TAIL).await;
     load.stop();
     let report = load.finish().await?;
-    let Struck { since, again, noticed_ms, carried_out_ms } = struck;
-    let noticed = zone.events.first_ms(since, |event| target.notices(event));
+    let Struck { since, again, succession, carried_out_ms } = struck;
+    let noticed_ms = zone.events.first_ms(since, |event| target.notices(event));
+    let decided_ms = zone.events.first_ms(since, |event| target.decides(event));
     let record = TrialRecord {
-        noticed_ms: noticed_ms.or(noticed),
-        decided_ms: zone.events.first_ms(since, |event| target.decides(event)),
+        noticed_ms: succession.map(|succession| succession.answered_ms).or(noticed_ms),
+        decided_ms: succession.map(|succession| succession.committed_ms).or(decided_ms),
         carried_out_ms,
         again,
         events: zone.events.lines(since),

@@ -24,6 +24,9 @@ const HEALTHY_WITHIN: Duration = Duration::from_secs(120);
 /// How often the state of the zone is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
+/// How long it is looked for a leader at a time.
+const STATUS_WITHIN: Duration = Duration::from_millis(30);
+
 pub struct Zone {
     pub environment: Environment,
     pub processes: ZoneProcesses,
@@ -33,7 +36,7 @@ pub struct Zone {
     /// The last index node runs in it.
     pub namespace: Option<Namespace>,
     /// One index node keeps its data on it, once it was needed.
-    pub disk: Option<Disk>,
+    pub disk: Option<(Role, Disk)>,
 }
 
 /// An index node and what it leads.
@@ -160,6 +163,19 @@ impl Zone {
         Ok((role.with_context(|| format!("no process listens at {address}"))?, leader))
     }
 
+    /// Whether another member than the lost one answers as the leader now.
+    pub async fn is_led_by_another(&self, lost: u64) -> bool {
+        let status = self.admin.status_within(STATUS_WITHIN).await;
+        let leader = |status: &v1::ZoneStatus| status.control_plane.as_ref().map(|it| it.leader);
+        status.is_ok_and(|status| status.from_leader && leader(&status) != Some(lost))
+    }
+
+    /// What the ledger holds by now; nothing where there is no leader to ask.
+    pub async fn events_after(&self, after_sequence: u64) -> Vec<v1::Event> {
+        let request = v1::WatchEventsRequest { after_sequence, follow: false };
+        self.admin.watch_events(request).try_collect().await.unwrap_or_default()
+    }
+
     /// Follows an operation to its end.
     pub async fn finish(&self, operation: Option<v1::Operation>) -> anyhow::Result<()> {
         let operation = operation.context("no operation was started")?;
@@ -178,7 +194,7 @@ impl Zone {
         if let Some(namespace) = &self.namespace {
             namespace.heal();
         }
-        if let Some(disk) = &self.disk {
+        if let Some((_, disk)) = &self.disk {
             // That it was not frozen is the ordinary case.
             let _ = disk.thaw();
         }
