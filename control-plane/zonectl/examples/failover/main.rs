@@ -85,6 +85,9 @@ async fn main() -> ExitCode {
         () = interruption() => true,
         () = bench.run() => false,
     };
+    if interrupted {
+        eprintln!("\nInterrupted. What there is so far:");
+    }
     let code = match report(&bench) {
         Ok(()) if interrupted => INTERRUPTED,
         Ok(()) => 0,
