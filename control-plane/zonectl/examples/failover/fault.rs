@@ -199,16 +199,18 @@ impl Fault {
     /// How long a trial takes about, in seconds: for the estimate, until one was seen.
     pub fn usual_seconds(self) -> f64 {
         match self {
-            Self::Nothing => 5.0,
-            Self::KillIndexNode | Self::KillLeader | Self::Leave => 8.0,
+            Self::KillIndexNode | Self::Leave => 4.0,
+            Self::Nothing | Self::KillLeader => 5.0,
             Self::FreezeIndexNode
             | Self::CutOutgoing
             | Self::CutIncoming
             | Self::CutBothWays
-            | Self::StallDisk
-            | Self::Drain => 12.0,
-            Self::ControlPlaneDown | Self::ControlPlaneDownAndKill => 14.0,
-            Self::EtcdKill | Self::EtcdFreeze | Self::EtcdTunedKill | Self::EtcdTunedFreeze => 8.0,
+            | Self::Drain
+            | Self::EtcdKill
+            | Self::EtcdFreeze
+            | Self::EtcdTunedKill
+            | Self::EtcdTunedFreeze => 6.0,
+            Self::ControlPlaneDown | Self::ControlPlaneDownAndKill | Self::StallDisk => 9.0,
         }
     }
 }

@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn the_estimate_learns_from_what_was_seen() {
         let mut progress = Progress::new(&[(Fault::Nothing, 2), (Fault::Drain, 3)]);
-        assert_eq!(progress.estimate(), Duration::from_secs(2 * 5 + 3 * 12));
+        assert_eq!(progress.estimate(), Duration::from_secs(2 * 5 + 3 * 6));
         let mut trial = record(Fault::Drain, 1, &[]);
         trial.took_seconds = 20.0;
         progress.finished(&trial);

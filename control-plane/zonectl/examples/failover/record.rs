@@ -10,6 +10,8 @@ pub struct TrialRecord {
     pub fault: Fault,
     /// Counted from 1.
     pub trial: u32,
+    /// When the fault happened, by this machine's clock: milliseconds since 1970, as in the logs.
+    pub wall_time_ms: u64,
     /// Until this program was told by the ledger that the node is suspected or down; or, where the control
     /// plane's leader was lost, until another member answered as the leader.
     pub noticed_ms: Option<f64>,
@@ -83,6 +85,7 @@ pub mod tests {
         TrialRecord {
             fault,
             trial,
+            wall_time_ms: 1_700_000_000_000,
             noticed_ms: None,
             decided_ms: None,
             carried_out_ms: None,

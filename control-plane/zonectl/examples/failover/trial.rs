@@ -13,7 +13,7 @@ use crate::{
     zone::Zone,
 };
 
-/// Load before the fault, so that there is something to lose.
+/// Load before the fault, so that there is something to lose, and what the last trial set off is over.
 pub const LEAD: Duration = Duration::from_secs(1);
 
 /// Load after the zone is healthy again.
@@ -56,7 +56,7 @@ pub async fn run(
         ..LoadOptions::default()
     };
     let load = zone.load(options).await?;
-    zone.environment.sleep(LEAD).await;
+    zone.wait_calm(LEAD).await?;
     let target = Target::choose(zone, fault).await?;
     zone.events.clear();
     let struck = strike(zone, fault, &target).await?;
@@ -67,7 +67,10 @@ pub async fn run(
     let Struck { since, again, succession, carried_out_ms } = struck;
     let noticed_ms = zone.events.first_ms(since, |event| target.notices(event));
     let decided_ms = zone.events.first_ms(since, |event| target.decides(event));
+    let ago = zone.environment.now().since(since);
+    let ago_ms = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
     let record = TrialRecord {
+        wall_time_ms: zone.environment.wall_ms().saturating_sub(ago_ms),
         noticed_ms: succession.map(|succession| succession.answered_ms).or(noticed_ms),
         decided_ms: succession.map(|succession| succession.committed_ms).or(decided_ms),
         carried_out_ms,
@@ -86,6 +89,7 @@ fn of_load(fault: Fault, trial: u32, report: &LoadReport) -> TrialRecord {
     TrialRecord {
         fault,
         trial,
+        wall_time_ms: 0,
         noticed_ms: None,
         decided_ms: None,
         carried_out_ms: None,

@@ -24,6 +24,9 @@ const HEALTHY_WITHIN: Duration = Duration::from_secs(120);
 /// How often the state of the zone is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
+/// How often it is looked whether something is being done.
+const CALM_LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
 /// How long it is looked for a leader at a time.
 const STATUS_WITHIN: Duration = Duration::from_millis(30);
 
@@ -107,6 +110,20 @@ impl Zone {
             status.healthy && status.operations.running == 0
         })
         .await
+    }
+
+    /// Until everything has been as it should be, and nothing was being done, for so long.
+    pub async fn wait_calm(&self, lasting: Duration) -> anyhow::Result<()> {
+        let mut since = self.environment.now();
+        while self.environment.now().since(since) < lasting {
+            self.environment.sleep(CALM_LOOK_INTERVAL).await;
+            let status = self.status().await?;
+            if !status.healthy || status.operations.running > 0 {
+                self.wait_healthy().await?;
+                since = self.environment.now();
+            }
+        }
+        Ok(())
     }
 
     async fn partitions(&self) -> anyhow::Result<Vec<v1::PartitionSummary>> {

@@ -32,7 +32,7 @@ pub async fn run(
     let leader = cluster.leader(environment, &client).await?;
 
     let freezes = matches!(fault, Fault::EtcdFreeze | Fault::EtcdTunedFreeze);
-    let since = environment.now();
+    let (since, wall_time_ms) = (environment.now(), environment.wall_ms());
     if freezes {
         cluster.freeze(leader)?;
     } else {
@@ -63,6 +63,7 @@ pub async fn run(
     Ok(TrialRecord {
         fault,
         trial,
+        wall_time_ms,
         noticed_ms: None,
         decided_ms: None,
         carried_out_ms: None,
