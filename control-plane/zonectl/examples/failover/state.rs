@@ -21,6 +21,12 @@ struct Header {
 
 const FORMAT: u32 = 1;
 
+impl Header {
+    fn new(conditions: &Conditions) -> Self {
+        Self { isotherm_failover: FORMAT, conditions: conditions.clone() }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     #[error("the state file {} cannot be used: {source}", path.display())]
@@ -58,8 +64,7 @@ impl State {
         let mut file = open.map_err(failed)?;
         file.set_len(good_bytes as u64).map_err(failed)?;
         if good_bytes == 0 {
-            let header = Header { isotherm_failover: FORMAT, conditions: conditions.clone() };
-            write_line(&mut file, &header).map_err(failed)?;
+            write_line(&mut file, &Header::new(conditions)).map_err(failed)?;
         }
         Ok(Self { trials, file: Some((path.to_owned(), file)) })
     }
@@ -101,11 +106,8 @@ fn parse(
     let mut lines = text[..whole].lines();
     let Some(first) = lines.next() else {
         // A new file, or one whose first line was being written: nothing is lost.
-        return if text.is_empty() || text.starts_with("{\"isotherm_failover") {
-            Ok((Vec::new(), 0))
-        } else {
-            Err(foreign())
-        };
+        let header = serde_json::to_string(&Header::new(conditions)).unwrap_or_default();
+        return if header.starts_with(text) { Ok((Vec::new(), 0)) } else { Err(foreign()) };
     };
     let header: Header = serde_json::from_str(first).map_err(|_| foreign())?;
     if header.isotherm_failover != FORMAT {
