@@ -1,6 +1,6 @@
 //! The whole run: the zone through its faults, then etcd through its own.
 
-use std::{path::Path, time::Duration};
+use std::{collections::VecDeque, path::Path, time::Duration};
 
 use anyhow::Context;
 use runtime::seams::Environment;
@@ -39,6 +39,8 @@ pub struct Bench {
     not_run: Vec<NotRun>,
     failures: Vec<String>,
     directory: TempDir,
+    /// How many there were: one, unless a fault was too much for it.
+    zones: u32,
 }
 
 impl Bench {
@@ -56,6 +58,7 @@ impl Bench {
             not_run: Vec::new(),
             failures: Vec::new(),
             directory: tempfile::Builder::new().prefix("isotherm-failover-").tempdir()?,
+            zones: 0,
         })
     }
 
@@ -92,11 +95,24 @@ impl Bench {
         left.retain(|(fault, trials)| self.state.done(*fault) < *trials);
         let (etcd, zone): (Vec<_>, Vec<_>) =
             left.into_iter().partition(|(fault, _)| fault.is_etcd());
+        let mut zone = VecDeque::from(zone);
         self.progress.begin();
-        if !zone.is_empty()
-            && let Err(error) = self.zone(zone).await
-        {
-            self.failures.push(format!("the zone: {error:#}"));
+        while !zone.is_empty() {
+            let outcome = match self.bring_up(&mut zone).await {
+                Ok(Some(up)) => self.go_through(up, &mut zone).await,
+                Ok(None) => break,
+                Err(error) => {
+                    self.failures.push(format!("the zone cannot be brought up: {error:#}"));
+                    break;
+                }
+            };
+            if let Err(error) = outcome {
+                self.failures.push(format!("the zone: {error:#}"));
+                // The fault that it did not get over is left out; the rest happens to a new zone.
+                if let Some((fault, _)) = zone.pop_front() {
+                    self.progress.skip(fault);
+                }
+            }
         }
         for timers in [Timers::Default, Timers::Tuned] {
             let some = etcd.iter().copied();
@@ -116,25 +132,29 @@ impl Bench {
         self.not_run.push(NotRun { fault, reason });
     }
 
-    /// The zone's part.
-    async fn zone(&mut self, mut plan: Vec<(Fault, u32)>) -> anyhow::Result<()> {
+    /// A zone in which what is planned can be done; what cannot be is taken from the plan. None: then nothing
+    /// is left.
+    async fn bring_up(
+        &mut self,
+        plan: &mut VecDeque<(Fault, u32)>,
+    ) -> anyhow::Result<Option<Zone>> {
         let needed = plan.iter().any(|(fault, _)| fault.need() == Need::Namespace);
         let namespace = match needed.then(Namespace::new).transpose() {
             Ok(namespace) => namespace,
             Err(Missing(reason)) => {
-                let cuts: Vec<Fault> = plan
-                    .extract_if(.., |(fault, _)| fault.need() == Need::Namespace)
-                    .map(|(fault, _)| fault)
-                    .collect();
-                for fault in cuts {
-                    self.skip(fault, reason.clone());
+                for (fault, _) in plan.iter() {
+                    if fault.need() == Need::Namespace {
+                        self.skip(*fault, reason.clone());
+                    }
                 }
+                plan.retain(|(fault, _)| fault.need() != Need::Namespace);
                 None
             }
         };
         if plan.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
+        self.zones += 1;
         let mut processes =
             ZoneProcesses::new(self.layout(namespace.as_ref()), Binaries::beside_this_program()?)?;
         processes.check_ports()?;
@@ -144,7 +164,15 @@ impl Bench {
             replace_after: REPLACE_AFTER,
         };
         bring_up(&self.environment, &mut processes, &making).await?;
-        let mut zone = Zone::new(&self.environment, processes, namespace).await?;
+        Ok(Some(Zone::new(&self.environment, processes, namespace).await?))
+    }
+
+    /// The zone's part, and its end. What is done is taken from the plan.
+    async fn go_through(
+        &mut self,
+        mut zone: Zone,
+        plan: &mut VecDeque<(Fault, u32)>,
+    ) -> anyhow::Result<()> {
         let witness = zone
             .load(LoadOptions {
                 rate_per_second: WITNESS_RATE_PER_SECOND,
@@ -161,7 +189,7 @@ impl Bench {
     }
 
     fn layout(&self, namespace: Option<&Namespace>) -> Layout {
-        let data = self.directory.path().join("zone");
+        let data = self.directory.path().join(format!("zone-{}", self.zones));
         let mut layout = Layout::new(3, 5, self.arguments.base_port, data);
         if let Some(filter) = &self.arguments.log_filter {
             let arguments = ["--log-filter".to_owned(), filter.clone()];
@@ -176,13 +204,18 @@ impl Bench {
         layout
     }
 
-    async fn faults(&mut self, zone: &mut Zone, plan: Vec<(Fault, u32)>) -> anyhow::Result<()> {
-        for (fault, trials) in plan {
+    async fn faults(
+        &mut self,
+        zone: &mut Zone,
+        plan: &mut VecDeque<(Fault, u32)>,
+    ) -> anyhow::Result<()> {
+        while let Some((fault, trials)) = plan.front().copied() {
             if fault.need() == Need::Disk
                 && let Err(error) = trial::prepare_disk(zone).await
             {
                 let Missing(reason) = error.downcast::<Missing>()?;
                 self.skip(fault, reason);
+                plan.pop_front();
                 continue;
             }
             for number in self.state.done(fault) + 1..=trials {
@@ -192,6 +225,7 @@ impl Bench {
                 self.progress.finished(&record);
                 self.state.add(record)?;
             }
+            plan.pop_front();
         }
         Ok(())
     }

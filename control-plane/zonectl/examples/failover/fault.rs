@@ -155,6 +155,11 @@ impl Fault {
         matches!(self, Self::Nothing | Self::Leave | Self::Drain)
     }
 
+    /// Whether there is a control plane meanwhile whose ledger says when it noticed and decided.
+    pub fn has_ledger(self) -> bool {
+        !self.is_etcd() && !matches!(self, Self::ControlPlaneDown | Self::ControlPlaneDownAndKill)
+    }
+
     pub fn goal(self) -> Option<Goal> {
         match self {
             Self::KillIndexNode => Some(Goal::AgainWithin { p99_ms: 100.0 }),

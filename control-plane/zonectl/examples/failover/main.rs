@@ -15,7 +15,8 @@
 //! - `summary`, `table`: from trials to figures, goals and ratios.
 //!
 //! **Invariants.** Only processes that this program started are ever signalled, by their ids. Nothing that
-//! it made outlives it: processes die with it, namespaces and mounts are removed by a caretaker.
+//! it made outlives it: processes die with it, namespaces and mounts are removed by a caretaker. A fault that a
+//! zone does not get over counts as a failure, and the rest happens to a new zone.
 
 mod bench;
 mod etcd;

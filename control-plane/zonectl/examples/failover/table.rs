@@ -113,6 +113,15 @@ fn goals(text: &mut String, rows: &[Row]) {
         let mark = if verdict.met { "met   " } else { "MISSED" };
         let _ = writeln!(text, "  {mark} {}: {}", row.fault.title(), verdict.text);
     }
+    let calm = rows.iter().find(|row| row.fault == Fault::Nothing);
+    if let Some(pause) = calm.and_then(|row| row.longest_pause_ms) {
+        let _ = writeln!(
+            text,
+            "  (Without any fault, the longest pause of a partition was {} ms, in the median trial {} ms.)",
+            milliseconds(pause.max),
+            milliseconds(pause.median),
+        );
+    }
 }
 
 fn comparisons(text: &mut String, ratios: &[Ratio]) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use proto::v1::Event;
 use zonectl::load::{LoadOptions, LoadReport};
 
 use crate::{
@@ -65,8 +66,12 @@ pub async fn run(
     load.stop();
     let report = load.finish().await?;
     let Struck { since, again, succession, carried_out_ms } = struck;
-    let noticed_ms = zone.events.first_ms(since, |event| target.notices(event));
-    let decided_ms = zone.events.first_ms(since, |event| target.decides(event));
+    let first_ms = |fits: fn(&Target, &Event) -> bool| {
+        let told = fault.has_ledger().then_some(&zone.events)?;
+        told.first_ms(since, |event| fits(&target, event))
+    };
+    let noticed_ms = first_ms(Target::notices);
+    let decided_ms = first_ms(Target::decides);
     let ago = zone.environment.now().since(since);
     let ago_ms = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
     let record = TrialRecord {

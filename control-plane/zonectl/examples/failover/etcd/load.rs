@@ -13,7 +13,7 @@ use client::PartitionId;
 use futures_util::{StreamExt, stream};
 use runtime::seams::{Environment, Moment};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use zonectl::load::PauseTracker;
 
 use super::client::EtcdClient;
@@ -58,10 +58,10 @@ impl Figures {
     }
 }
 
-/// A load under way.
+/// A load under way. When it is dropped, no more requests are made.
 pub struct EtcdLoad {
     shared: Arc<Shared>,
-    stop: CancellationToken,
+    stop: DropGuard,
     requests: JoinHandle<()>,
 }
 
@@ -175,12 +175,12 @@ impl EtcdLoad {
         });
         let stop = CancellationToken::new();
         let requests = tokio::spawn(make(Arc::clone(&shared), rate_per_second, stop.clone()));
-        Self { shared, stop, requests }
+        Self { shared, stop: stop.drop_guard(), requests }
     }
 
     /// Ends it, waits for the last request, and verifies.
     pub async fn finish(self) -> anyhow::Result<Figures> {
-        self.stop.cancel();
+        drop(self.stop);
         self.requests.await?;
         let now = self.shared.environment.now();
         {
