@@ -15,8 +15,10 @@ use zonectl::{
 use crate::{
     etcd,
     fault::{Fault, Need, Timers},
+    noise::NoiseWatch,
     options::{Arguments, Conditions},
     progress::Progress,
+    record::TrialRecord,
     sandbox::{Missing, Namespace},
     state::State,
     summary::NotRun,
@@ -38,6 +40,7 @@ pub struct Bench {
     progress: Progress,
     not_run: Vec<NotRun>,
     failures: Vec<String>,
+    noise: NoiseWatch,
     directory: TempDir,
     /// How many there were: one, unless a fault was too much for it.
     zones: u32,
@@ -50,14 +53,17 @@ impl Bench {
             .into_iter()
             .map(|(fault, trials)| (fault, trials.saturating_sub(state.done(fault))))
             .collect();
+        let environment = Environment::production();
+        let directory = tempfile::Builder::new().prefix("isotherm-failover-").tempdir()?;
         Ok(Self {
-            environment: Environment::production(),
+            noise: NoiseWatch::start(&environment, directory.path())?,
+            environment,
             progress: Progress::new(&left),
             arguments,
             state,
             not_run: Vec::new(),
             failures: Vec::new(),
-            directory: tempfile::Builder::new().prefix("isotherm-failover-").tempdir()?,
+            directory,
             zones: 0,
         })
     }
@@ -125,6 +131,13 @@ impl Bench {
             }
         }
         self.progress.end();
+    }
+
+    /// Keeps a finished trial.
+    fn add(&mut self, record: TrialRecord) -> anyhow::Result<()> {
+        let record = TrialRecord { machine: self.noise.take(), ..record };
+        self.progress.finished(&record);
+        Ok(self.state.add(record)?)
     }
 
     fn skip(&mut self, fault: Fault, reason: String) {
@@ -219,11 +232,9 @@ impl Bench {
                 continue;
             }
             for number in self.state.done(fault) + 1..=trials {
+                self.noise.take();
                 let record = trial::run(zone, fault, number, self.arguments.rate).await;
-                let record =
-                    record.with_context(|| format!("{}, trial {number}", fault.title()))?;
-                self.progress.finished(&record);
-                self.state.add(record)?;
+                self.add(record.with_context(|| format!("{}, trial {number}", fault.title()))?)?;
             }
             plan.pop_front();
         }
@@ -261,12 +272,10 @@ impl Bench {
         let mut cluster = etcd::Cluster::start(program, timers, &data, self.arguments.base_port)?;
         for (fault, trials) in plan {
             for number in self.state.done(fault) + 1..=trials {
+                self.noise.take();
                 let rate = self.arguments.rate;
                 let record = etcd::run(&self.environment, &mut cluster, fault, number, rate).await;
-                let record =
-                    record.with_context(|| format!("{}, trial {number}", fault.title()))?;
-                self.progress.finished(&record);
-                self.state.add(record)?;
+                self.add(record.with_context(|| format!("{}, trial {number}", fault.title()))?)?;
             }
         }
         Ok(())

@@ -9,6 +9,7 @@
 //!
 //! - `fault`: what is done, how often, and what the goal is.
 //! - `trial`, `strike`, `probe`, `events`: one trial in the zone, and what is measured in it.
+//! - `noise`: what the machine did to everybody meanwhile.
 //! - `sandbox`: what needs privileges. What is missing is named, and the row stays empty.
 //! - `etcd`: the same with etcd.
 //! - `record`, `state`: finished trials; with `--state` they survive, and the next run goes on.
@@ -24,6 +25,7 @@ mod events;
 mod fault;
 #[path = "../trials/figures.rs"]
 mod figures;
+mod noise;
 mod options;
 mod probe;
 mod progress;

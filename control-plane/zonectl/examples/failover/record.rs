@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::fault::Fault;
+use crate::{fault::Fault, noise::MachineNoise};
 
 /// What one trial has shown. Times are from the moment of the fault, on this program's clock.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,8 @@ pub struct TrialRecord {
     pub errors: Vec<ErrorCount>,
     /// What the ledger said meanwhile.
     pub events: Vec<EventLine>,
+    /// What the machine did to everybody meanwhile.
+    pub machine: MachineNoise,
     /// All of it, from preparation to verification.
     pub took_seconds: f64,
 }
@@ -107,6 +109,7 @@ pub mod tests {
             lost_examples: Vec::new(),
             errors: Vec::new(),
             events: Vec::new(),
+            machine: MachineNoise::default(),
             took_seconds: 8.0,
         }
     }

@@ -36,6 +36,10 @@ pub struct Row {
     pub acknowledged_writes: u64,
     pub lost: u64,
     pub lost_examples: Vec<String>,
+    /// The slowest sync of the machine's disk in each trial.
+    pub slowest_sync_ms: Option<Spread>,
+    /// The latest that a thread woke up in each trial.
+    pub latest_wake_ms: Option<Spread>,
     /// How often each problem was met.
     pub errors: BTreeMap<String, u64>,
     /// Null where there is no goal.
@@ -93,6 +97,8 @@ pub fn row(fault: Fault, all: &[TrialRecord]) -> Option<Row> {
         longest_wait_ms: spread(&|trial| Some(trial.longest_wait_ms)),
         gave_up: gave_up.count() as u64,
         longest_pause_ms: spread(&|trial| Some(trial.longest_pause_ms)),
+        slowest_sync_ms: spread(&|trial| Some(trial.machine.slowest_sync_ms)),
+        latest_wake_ms: spread(&|trial| Some(trial.machine.latest_wake_ms)),
         completed: sum(&|trial| trial.completed),
         failed: sum(&|trial| trial.failed),
         unknown: sum(&|trial| trial.unknown),

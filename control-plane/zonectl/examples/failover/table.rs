@@ -50,6 +50,7 @@ pub fn show(outcome: &Outcome<'_>) -> String {
         "first writes",
         "last writes",
         "longest wait",
+        "machine's sync",
         "failed",
         "unknown",
         "lost",
@@ -63,6 +64,7 @@ pub fn show(outcome: &Outcome<'_>) -> String {
             spread(row.first_again_ms),
             spread(row.last_again_ms),
             spread(row.longest_wait_ms),
+            spread(row.slowest_sync_ms),
             number(row.failed),
             number(row.unknown),
             number(row.lost),
@@ -76,8 +78,9 @@ pub fn show(outcome: &Outcome<'_>) -> String {
         "noticed: the ledger says that the node is suspected or down. decided: it says who leads instead.\n\
          (The control plane's leader: another member answers as leader; it has committed that it leads.)\n\
          first, last writes: the fastest and the slowest partition of a trial acknowledges a write again\n\
-         that began after the fault. longest wait: the slowest request of a trial. lost: acknowledged and\n\
-         not there afterwards.\n",
+         that began after the fault. longest wait: the slowest request of a trial. machine's sync: the slowest\n\
+         of one small file beside it, 20 times a second; what is slow there is slow for everybody. lost:\n\
+         acknowledged and not there afterwards.\n",
     );
     goals(&mut text, rows);
     comparisons(&mut text, ratios);

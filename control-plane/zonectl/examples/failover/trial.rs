@@ -8,6 +8,7 @@ use zonectl::load::{LoadOptions, LoadReport};
 
 use crate::{
     fault::Fault,
+    noise::MachineNoise,
     record::{ErrorCount, EventLine, TrialRecord},
     sandbox::Disk,
     strike::{Struck, Target, strike},
@@ -116,6 +117,7 @@ fn of_load(fault: Fault, trial: u32, report: &LoadReport) -> TrialRecord {
             .map(|error| ErrorCount { message: error.message.clone(), count: error.count })
             .collect(),
         events: Vec::<EventLine>::new(),
+        machine: MachineNoise::default(),
         took_seconds: 0.0,
     }
 }

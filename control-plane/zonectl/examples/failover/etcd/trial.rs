@@ -8,6 +8,7 @@ use runtime::seams::Environment;
 use super::{client::EtcdClient, cluster::Cluster, load::EtcdLoad};
 use crate::{
     fault::Fault,
+    noise::MachineNoise,
     probe,
     record::TrialRecord,
     trial::{LEAD, TAIL},
@@ -79,6 +80,7 @@ pub async fn run(
         lost_examples: figures.lost.iter().take(20).cloned().collect(),
         errors: figures.errors(),
         events: Vec::new(),
+        machine: MachineNoise::default(),
         took_seconds: environment.now().since(began).as_secs_f64(),
     })
 }
