@@ -187,9 +187,11 @@ async fn kill_leader(zone: &mut Zone, target: &Target) -> anyhow::Result<Struck>
     let Target::Leader { role, member_id } = target else {
         anyhow::bail!("there is no leader to hit")
     };
+    // What the successor commits comes after it, however fast this program hears of it.
+    let after_sequence = zone.events.last_sequence();
     let since = zone.environment.now();
     zone.processes.kill(*role)?;
-    let succession = Some(succession(zone, *member_id, since).await?);
+    let succession = Some(succession(zone, *member_id, after_sequence, since).await?);
     // The index nodes find the new leader.
     zone.environment.sleep(Duration::from_secs(1)).await;
     zone.processes.start(*role)?;
@@ -197,14 +199,18 @@ async fn kill_leader(zone: &mut Zone, target: &Target) -> anyhow::Result<Struck>
 }
 
 /// Asks everybody again and again. A watch of events would come back too late: it waits between attempts.
-async fn succession(zone: &Zone, lost: u64, since: Moment) -> anyhow::Result<Succession> {
+async fn succession(
+    zone: &Zone,
+    lost: u64,
+    after_sequence: u64,
+    since: Moment,
+) -> anyhow::Result<Succession> {
     let elapsed_ms = || zone.environment.now().since(since).as_secs_f64() * 1e3;
     let limit_ms = SUCCESSION_WITHIN.as_secs_f64() * 1e3;
     while !zone.is_led_by_another(lost).await {
         anyhow::ensure!(elapsed_ms() < limit_ms, "no other member leads for {SUCCESSION_WITHIN:?}");
     }
     let answered_ms = elapsed_ms();
-    let after_sequence = zone.events.last_sequence();
     loop {
         let events = zone.events_after(after_sequence).await;
         if events.iter().any(|event| event.kind == "control-plane-leader") {
