@@ -5,6 +5,8 @@
 //!   nodes that share partitions with it cannot reach it either. Leadership may move; data stays.
 //! - *Down*: its session is gone and a dial was refused (the process does not exist), or silence for
 //!   long. Repair starts later, by `replace_after`.
+//!   And by its own account, if a sync of its disk or its tasks' turn does not come to an end while others' do:
+//!   then it cannot hand over either.
 //! - *Up* again: only by heartbeats in a session.
 //! - *Slow*: it is heard, but by what it says of itself it is much worse than its peers, or short of disk
 //!   space: leadership moves off it in order. *Recovering*: well again after that, or after it was lost again
@@ -23,7 +25,7 @@ use planted::{Bug, is_planted};
 
 use crate::{
     command::{Action, BrakeChange, Conclusion},
-    health::Usual,
+    health::{Ailing, Usual},
     ids::NodeId,
     node::{Administrative, Liveness, Node, NodeState},
     observation::{NodeView, ZoneView},
@@ -53,6 +55,9 @@ pub struct DetectorOptions {
     /// For how long a broken session waits for a dial to say whether the process is gone: where that is so, one
     /// conclusion is enough.
     pub dial_grace: Duration,
+    /// How often such a node is dialled for [`REDIAL_FOR`]: a process that ends loses its connections a moment
+    /// before it stops listening.
+    pub redial_interval: Duration,
     /// How long a slow node must have been well before it counts as up; and a node that was lost for the
     /// second time. Each time more doubles it.
     pub quarantine_min: Duration,
@@ -74,6 +79,7 @@ impl Default for DetectorOptions {
             brake_hold: Duration::from_secs(5),
             probe_interval: Duration::from_millis(500),
             dial_grace: Duration::from_millis(20),
+            redial_interval: Duration::from_millis(5),
             quarantine_min: Duration::from_secs(5),
             quarantine_max: Duration::from_secs(300),
             forgive_after: Duration::from_secs(600),
@@ -104,6 +110,8 @@ pub struct Judgement {
     pub brake: Option<BrakeChange>,
     /// Nodes to dial now: without session, so that a refusal proves that the process is gone.
     pub probe: Vec<NodeId>,
+    /// A dial is about to say more: the next round should come soon.
+    pub is_urgent: bool,
 }
 
 impl Judgement {
@@ -149,9 +157,11 @@ impl Detector {
             let known_since = self.known_since.get(id).copied().unwrap_or(now);
             let signals = Signals { view: view.node(*id), known_since, now };
             let condition = Condition {
-                ailment: ailments.get(id).map(String::as_str),
+                ailing: ailments.get(id),
                 well_for: self.well_since.get(id).map(|since| now.saturating_sub(*since)),
-                may_be_impaired: impaired_left > 0 || node.liveness.state.is_impaired(),
+                may_be_impaired: impaired_left > 0
+                    || node.liveness.state.is_impaired()
+                    || node.liveness.by_own_account,
             };
             let judged = self.judge_node(*id, node, &signals, &condition, late, state, view);
             let was_impaired = node.liveness.state.is_impaired();
@@ -160,12 +170,21 @@ impl Detector {
             }
             states.insert(*id, judged.as_ref().map_or(node.liveness.state, |(state, _)| *state));
             if let Some((state, evidence)) = judged {
-                let incarnation = node.incarnation;
-                judgement.conclusions.push(Conclusion { node: *id, incarnation, state, evidence });
+                // Only who is heard can say so.
+                let is_stuck = condition.ailing.is_some_and(|ailing| ailing.is_stuck);
+                judgement.conclusions.push(Conclusion {
+                    node: *id,
+                    incarnation: node.incarnation,
+                    state,
+                    evidence,
+                    by_own_account: state == NodeState::Suspect && is_stuck,
+                });
             }
         }
         judgement.brake = self.brake(now, state, &states, late.then_some(round));
         judgement.probe = self.probes(now, state, view);
+        judgement.is_urgent =
+            view.nodes().any(|(_, node)| node.session.is_none() && has_just_broken(node, now));
         judgement
     }
 
@@ -195,7 +214,7 @@ impl Detector {
         now: Duration,
         state: &ZoneState,
         view: &ZoneView,
-    ) -> BTreeMap<NodeId, String> {
+    ) -> BTreeMap<NodeId, Ailing> {
         let fresh: BTreeMap<NodeId, &NodeView> = view
             .nodes()
             .filter(|(id, node)| state.nodes().contains(id) && self.is_fresh(node, now))
@@ -206,7 +225,8 @@ impl Detector {
             let is_slow =
                 state.node(*id).is_some_and(|node| node.liveness.state == NodeState::Slow);
             let ailment = if node.heartbeat.disk_below_reserve {
-                Some("its disk has less space left than its reserve".to_owned())
+                let words = "its disk has less space left than its reserve".to_owned();
+                Some(Ailing { words, is_stuck: false })
             } else {
                 node.health.ailment(&usual, is_slow)
             };
@@ -238,10 +258,11 @@ impl Detector {
 
     /// What a node is that is heard of; none: what it is now.
     fn condition(&self, node: &Node, condition: &Condition<'_>) -> Option<(NodeState, String)> {
-        if let Some(ailment) = condition.ailment
+        if let Some(Ailing { words, is_stuck }) = condition.ailing
             && condition.may_be_impaired
         {
-            return Some((NodeState::Slow, ailment.to_owned()));
+            let state = if *is_stuck { NodeState::Suspect } else { NodeState::Slow };
+            return Some((state, words.clone()));
         }
         let well_for = condition.well_for.unwrap_or_default();
         let quarantine = self.quarantine(node);
@@ -383,6 +404,11 @@ impl Detector {
         Some(BrakeChange { engaged: false, reason })
     }
 
+    fn probe_interval(&self, id: NodeId, now: Duration, view: &ZoneView) -> Duration {
+        let is_news = view.node(id).is_some_and(|node| has_just_broken(node, now));
+        if is_news { self.options.redial_interval } else { self.options.probe_interval }
+    }
+
     fn probes(&mut self, now: Duration, state: &ZoneState, view: &ZoneView) -> Vec<NodeId> {
         self.probed_at.retain(|id, _| state.nodes().contains(id) && !view.is_connected(*id));
         let mut probes = Vec::new();
@@ -390,7 +416,7 @@ impl Detector {
             let due = self
                 .probed_at
                 .get(id)
-                .is_none_or(|at| now.saturating_sub(*at) >= self.options.probe_interval);
+                .is_none_or(|at| now.saturating_sub(*at) >= self.probe_interval(*id, now, view));
             if due {
                 self.probed_at.insert(*id, now);
                 probes.push(*id);
@@ -403,7 +429,7 @@ impl Detector {
 /// How a node is, by its own account.
 struct Condition<'a> {
     /// What is wrong with it.
-    ailment: Option<&'a str>,
+    ailing: Option<&'a Ailing>,
     /// For how long nothing has been.
     well_for: Option<Duration>,
     may_be_impaired: bool,
@@ -419,6 +445,15 @@ fn impaired_max(state: &ZoneState) -> usize {
     let active = nodes().filter(|node| node.administrative == Administrative::Active).count();
     let impaired = nodes().filter(|node| node.liveness.state.is_impaired()).count();
     (active / 3).max(1).saturating_sub(impaired)
+}
+
+/// For how long a session counts as just broken.
+pub const REDIAL_FOR: Duration = Duration::from_millis(100);
+
+/// Whether the node's session broke a moment ago, and whether its process is gone is not known yet.
+fn has_just_broken(node: &NodeView, now: Duration) -> bool {
+    let broken_for = node.session_broken_at.map(|at| now.saturating_sub(at));
+    node.dial_refused_at.is_none() && broken_for.is_some_and(|since| since < REDIAL_FOR)
 }
 
 /// What is known of one node now.
@@ -445,13 +480,11 @@ impl Signals<'_> {
         self.view.is_some_and(|view| view.session.is_none() && view.dial_refused_at.is_some())
     }
 
-    /// Whether its session broke, and a dial has shown that this is not its process's end, or has not shown
-    /// anything in time.
+    /// Whether its session broke, and no dial has shown in time that this is its process's end.
     fn broken(&self, grace: Duration) -> bool {
         self.view.is_some_and(|view| {
             let broken_for = view.session_broken_at.map(|at| self.now.saturating_sub(at));
-            let is_dialled = view.dial_answered_at.is_some();
-            view.session.is_none() && broken_for.is_some_and(|since| is_dialled || since >= grace)
+            view.session.is_none() && broken_for.is_some_and(|since| since >= grace)
         })
     }
 }

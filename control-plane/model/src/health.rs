@@ -36,6 +36,22 @@ impl Decayed {
 pub struct Health {
     disk_sync: Decayed,
     runtime_lag: Decayed,
+    /// Heartbeats in a row that said that something has not ended for very long.
+    stuck_heartbeats: u32,
+}
+
+/// From this on something counts as not ending, if so many heartbeats in a row say so: one bad moment that is
+/// over is told by fewer.
+const STUCK_MS: u64 = 800;
+const STUCK_HEARTBEATS: u32 = 4;
+
+/// What is wrong with a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ailing {
+    /// In words with figures.
+    pub words: String,
+    /// It does nothing at all any more: others have to lead in its place, whether it can hand over or not.
+    pub is_stuck: bool,
 }
 
 /// What can be worse on one node than on others.
@@ -91,6 +107,8 @@ impl Health {
     pub fn heard(&mut self, disk_sync_ms: u64, runtime_lag_ms: u64, now: Duration) {
         self.disk_sync.add(disk_sync_ms, now);
         self.runtime_lag.add(runtime_lag_ms, now);
+        let is_long = disk_sync_ms.max(runtime_lag_ms) >= STUCK_MS;
+        self.stuck_heartbeats = if is_long { self.stuck_heartbeats.saturating_add(1) } else { 0 };
     }
 
     /// In milliseconds.
@@ -101,17 +119,19 @@ impl Health {
         }
     }
 
-    /// What it suffers from, against what is usual: in words with figures. `is_slow`: it counts as slow
-    /// already, and then half as much is enough.
-    pub fn ailment(&self, usual: &Usual, is_slow: bool) -> Option<String> {
+    /// What it suffers from, against what is usual. `is_slow`: it counts as slow already, and then half as
+    /// much is enough.
+    pub fn ailment(&self, usual: &Usual, is_slow: bool) -> Option<Ailing> {
         Ailment::ALL.into_iter().zip(usual.medians_ms).find_map(|(ailment, median)| {
             let own = self.average_ms(ailment);
             let share = if is_slow { 0.5 } else { 1.0 };
             let threshold = ailment.threshold().as_secs_f64() * 1_000.0;
             let is_worse = own >= share * threshold
                 && (own >= share * WORSE_THAN_MOST * median || is_planted(Bug::EverybodySlow));
-            is_worse
-                .then(|| format!("{} {own:.0} ms, and {median:.0} ms are usual", ailment.words()))
+            is_worse.then(|| Ailing {
+                words: format!("{} {own:.0} ms, and {median:.0} ms are usual", ailment.words()),
+                is_stuck: self.stuck_heartbeats >= STUCK_HEARTBEATS,
+            })
         })
     }
 }
@@ -135,11 +155,11 @@ mod tests {
     }
 
     /// What is wrong with the first of them.
-    fn ailment(nodes: &[Health], is_slow: bool) -> Option<String> {
+    fn ailment(nodes: &[Health], is_slow: bool) -> Option<Ailing> {
         nodes[0].ailment(&Usual::of(nodes.iter()), is_slow)
     }
 
-    fn among_the_well(node: Health, is_slow: bool) -> Option<String> {
+    fn among_the_well(node: Health, is_slow: bool) -> Option<Ailing> {
         ailment(&[node, steady(1, 2), steady(3, 2), steady(2, 2)], is_slow)
     }
 
@@ -148,13 +168,27 @@ mod tests {
         let moment = after([(1, 1); 30].into_iter().chain([(300, 1)]).chain([(1, 1); 3]));
         assert_eq!(among_the_well(moment, false), None);
         let lasting = after([(1, 1); 30].into_iter().chain([(150, 1); 10]));
-        let evidence = among_the_well(lasting, false).unwrap();
-        assert!(evidence.contains("a sync of its disk takes"), "{evidence}");
+        let lasting = among_the_well(lasting, false).unwrap();
+        assert!(lasting.words.contains("a sync of its disk takes"), "{lasting:?}");
         let saturated = among_the_well(steady(1, 400), false).unwrap();
-        assert!(saturated.contains("tasks wait"), "{saturated}");
-        // A disk that does not answer at all is noticed in less than a second.
-        let stalled = after([(1, 1); 30].into_iter().chain((1..=8).map(|n| (n * 100, 1))));
-        assert!(among_the_well(stalled, false).is_some());
+        assert!(saturated.words.contains("tasks wait"), "{saturated:?}");
+        assert!(!lasting.is_stuck && !saturated.is_stuck);
+    }
+
+    #[test]
+    fn what_does_not_end_is_noticed_in_little_more_than_a_second() {
+        let stalled = |heartbeats: u64| {
+            let stalled = (1..=heartbeats).map(|n| (n * 100, 1));
+            among_the_well(after([(1, 1); 30].into_iter().chain(stalled)), false)
+        };
+        assert!(stalled(8).is_some_and(|ailing| !ailing.is_stuck));
+        assert!(stalled(11).is_some_and(|ailing| ailing.is_stuck));
+        // A pause that is over is told once.
+        let paused = after([(1, 1); 30].into_iter().chain([(1_200, 1_200), (1, 1)]));
+        assert!(among_the_well(paused, false).is_none_or(|ailing| !ailing.is_stuck));
+        // And what strikes all proves nothing.
+        let all = [after((1..=30).map(|n| (n * 100, 1))); 3];
+        assert_eq!(ailment(&all, false), None);
     }
 
     #[test]

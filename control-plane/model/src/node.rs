@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    command::Conclusion,
     ids::{Incarnation, NodeId, OperationId, ZoneTime},
     table::{Record, decode_number, encode_number},
 };
@@ -60,6 +61,8 @@ pub struct Liveness {
     pub since: ZoneTime,
     /// Why, in a sentence.
     pub evidence: String,
+    /// It is suspect by its own account: no peer has to confirm that.
+    pub by_own_account: bool,
     /// How often it has been lost or slow, since it was last well for so long that this is forgotten.
     pub lapses: u32,
 }
@@ -105,7 +108,8 @@ impl NodeState {
 impl Liveness {
     /// What it becomes by a conclusion. Up again after up: its lapses are forgotten.
     #[must_use]
-    pub fn concluded(&self, state: NodeState, evidence: &str, now: ZoneTime) -> Self {
+    pub fn concluded(&self, conclusion: &Conclusion, now: ZoneTime) -> Self {
+        let Conclusion { state, ref evidence, by_own_account, .. } = *conclusion;
         let lapses = match (self.state, state) {
             (NodeState::Up, NodeState::Up) => 0,
             // From suspect to down it is still the same lapse.
@@ -113,7 +117,7 @@ impl Liveness {
             (_, _) => self.lapses,
         };
         let since = if self.state == state { self.since } else { now };
-        Self { state, since, evidence: evidence.to_owned(), lapses }
+        Self { state, since, evidence: evidence.clone(), by_own_account, lapses }
     }
 }
 
@@ -227,6 +231,7 @@ mod tests {
             state: NodeState::Up,
             since: ZoneTime(0),
             evidence: String::new(),
+            by_own_account: false,
             lapses: 0,
         };
         let mut counts = Vec::new();
@@ -241,7 +246,14 @@ mod tests {
             NodeState::Up,
             NodeState::Down,
         ] {
-            liveness = liveness.concluded(state, "why", ZoneTime(1));
+            let conclusion = Conclusion {
+                node: NodeId(1),
+                incarnation: Incarnation(1),
+                state,
+                evidence: "why".into(),
+                by_own_account: false,
+            };
+            liveness = liveness.concluded(&conclusion, ZoneTime(1));
             counts.push(liveness.lapses);
         }
         assert_eq!(counts, [1, 1, 1, 1, 2, 3, 3, 0, 1]);

@@ -44,8 +44,6 @@ pub struct NodeView {
     pub session_broken_at: Option<Duration>,
     /// A dial was refused since the session broke: its process is gone.
     pub dial_refused_at: Option<Duration>,
-    /// A dial was answered since the session broke: its process lives.
-    pub dial_answered_at: Option<Duration>,
     pub heartbeat: Heartbeat,
     /// What its heartbeats said lately, in its present session.
     pub health: Health,
@@ -176,7 +174,6 @@ impl ZoneView {
         view.session = Some(Session { incarnation, opened_at: now, complete: false });
         view.session_broken_at = None;
         view.dial_refused_at = None;
-        view.dial_answered_at = None;
         view.health = Health::default();
     }
 
@@ -198,17 +195,13 @@ impl ZoneView {
         let view = self.nodes.entry(node).or_default();
         if view.session.is_none() {
             view.dial_refused_at = Some(now);
-            view.dial_answered_at = None;
         }
     }
 
     /// A dial to a node without session was answered: its process lives.
-    pub fn dial_answered(&mut self, node: NodeId, now: Duration) {
-        if let Some(view) = self.nodes.get_mut(&node)
-            && view.session.is_none()
-        {
+    pub fn dial_answered(&mut self, node: NodeId) {
+        if let Some(view) = self.nodes.get_mut(&node) {
             view.dial_refused_at = None;
-            view.dial_answered_at = Some(now);
         }
     }
 

@@ -24,8 +24,8 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// The least time between two rounds.
 const SPACING: Duration = Duration::from_millis(2);
 
-/// How long a broken session waits for what a dial shows.
-const DIAL_GRACE: Duration = Duration::from_millis(20);
+/// How soon the next round comes while a dial is about to say more.
+const URGENT_INTERVAL: Duration = Duration::from_millis(3);
 
 /// How long to wait after a judgement that was not committed: the leader is being replaced, say.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -44,7 +44,6 @@ fn options(timers: &LivenessTimers) -> DetectorOptions {
         first_contact: timers.session_timeout() * 3,
         fresh_heartbeat: Duration::from_millis(timers.heartbeat_interval_ms * 5),
         probe_interval: PROBE_INTERVAL,
-        dial_grace: DIAL_GRACE,
         quarantine_min: Duration::from_millis(timers.quarantine_min_ms),
         quarantine_max: Duration::from_millis(timers.quarantine_max_ms),
         ..DetectorOptions::default()
@@ -64,6 +63,7 @@ struct Judge {
     detector: Detector,
     dialling: BTreeSet<NodeId>,
     proposing: bool,
+    is_urgent: bool,
     notes: mpsc::UnboundedSender<Note>,
 }
 
@@ -78,6 +78,7 @@ pub async fn run(reign: Arc<Reign>) {
         reign: Arc::clone(&reign),
         dialling: BTreeSet::new(),
         proposing: false,
+        is_urgent: false,
         notes,
     };
     loop {
@@ -104,9 +105,9 @@ pub async fn run(reign: Arc<Reign>) {
 }
 
 impl Judge {
-    /// Until the next round, if nothing happens: soon while a dial is awaited.
+    /// Until the next round, if nothing happens.
     fn interval(&self) -> Duration {
-        if self.dialling.is_empty() { INTERVAL } else { DIAL_GRACE }
+        if self.is_urgent { URGENT_INTERVAL } else { INTERVAL }
     }
 
     fn take_in(&mut self, note: Note) {
@@ -136,6 +137,7 @@ impl Judge {
                 .collect();
             (judgement, dials)
         });
+        self.is_urgent = judgement.is_urgent;
         for (node, address) in dials {
             if self.dialling.insert(node) {
                 self.dial(node, address);

@@ -314,7 +314,7 @@ impl Reign {
     }
 
     pub fn dial_answered(&self, node: NodeId) {
-        self.view().dial_answered(node, self.now());
+        self.view().dial_answered(node);
     }
 
     /// The orders that nodes have refused since the last call.

@@ -178,7 +178,7 @@ impl Agent {
 
     async fn heartbeat(&self, reports: &mut Reports) -> Result<(), SessionError> {
         reports.heartbeats += 1;
-        let lag = self.signs.take_runtime_lag();
+        let lag = self.signs.take_runtime_lag(self.environment.now());
         let heartbeat = Heartbeat {
             sequence: reports.heartbeats,
             acknowledged_sequence: reports.acknowledged,

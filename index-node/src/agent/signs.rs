@@ -26,6 +26,8 @@ pub struct Signs {
     disk_free_bytes: AtomicU64,
     disk_below_reserve: AtomicBool,
     runtime_lag_us: AtomicU64,
+    /// When the task that measures the lag last had its turn.
+    last_turn: Mutex<Option<Moment>>,
     disk: Mutex<DiskSync>,
 }
 
@@ -46,9 +48,13 @@ impl Signs {
         self.disk_below_reserve.load(Ordering::Relaxed)
     }
 
-    /// The longest that a task waited for its turn since the last call.
-    pub fn take_runtime_lag(&self) -> Duration {
-        Duration::from_micros(self.runtime_lag_us.swap(0, Ordering::Relaxed))
+    /// The longest that a task waited for its turn since the last call, or has waited until now: tasks
+    /// that never get their turn cannot say so.
+    pub fn take_runtime_lag(&self, now: Moment) -> Duration {
+        let measured = Duration::from_micros(self.runtime_lag_us.swap(0, Ordering::Relaxed));
+        let last = *self.last_turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let pending = last.map_or(Duration::ZERO, |last| now.since(last));
+        measured.max(pending.saturating_sub(LAG_INTERVAL))
     }
 
     /// How long the latest sync of the disk took, or has taken until now.
@@ -122,6 +128,7 @@ pub async fn watch_syncs(environment: Environment, store: Arc<dyn Store>, signs:
 pub async fn watch_lag(environment: Environment, signs: Arc<Signs>) {
     loop {
         let asked = environment.now();
+        *signs.last_turn.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
         environment.sleep(LAG_INTERVAL).await;
         let lag = environment.now().since(asked).saturating_sub(LAG_INTERVAL);
         signs.saw_lag(lag);

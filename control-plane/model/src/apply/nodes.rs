@@ -137,6 +137,7 @@ impl Applier<'_> {
                 state: NodeState::Up,
                 since: self.now,
                 evidence: "it has just registered".into(),
+                by_own_account: false,
                 lapses: 0,
             },
             registered_at: self.now,
@@ -183,7 +184,7 @@ impl Applier<'_> {
     }
 
     fn conclude(&mut self, conclusion: &Conclusion) -> Result<(), Refusal> {
-        let Conclusion { node: id, incarnation, state, evidence } = conclusion;
+        let Conclusion { node: id, incarnation, state, evidence, .. } = conclusion;
         let node = self.node(*id)?;
         if *incarnation < node.incarnation {
             return Err(Refusal::StaleObservation {
@@ -200,7 +201,7 @@ impl Applier<'_> {
         }
         let (name, now) = (node.name.clone(), self.now);
         self.state.update_node(*id, |node| {
-            node.liveness = node.liveness.concluded(*state, evidence, now);
+            node.liveness = node.liveness.concluded(conclusion, now);
         });
         let kind = match state {
             NodeState::Up => EventKind::NodeUp,

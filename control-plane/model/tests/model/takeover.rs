@@ -336,7 +336,7 @@ fn a_dismissed_suspicion_leaves_no_trace_and_is_looked_at_again_soon() {
     let mut bench = Bench::before_the_loss(3, &["a", "b", "c"]);
     // The leader's session breaks; its peers still see it.
     bench.world.view.session_closed(bench.lost, bench.world.now);
-    bench.world.view.dial_answered(bench.lost, bench.world.now);
+    bench.wait(20);
     bench.judge();
     let mut looks = Vec::new();
     for _ in 0..50 {
@@ -371,7 +371,7 @@ fn a_proof_that_the_node_is_gone_waits_for_no_pause_and_no_witness() {
     // The session breaks a moment before the dial is refused, and the survivors know of nothing yet.
     let mut bench = Bench::before_the_loss(3, &["a", "b", "c"]);
     bench.world.view.session_closed(bench.lost, bench.world.now);
-    bench.world.view.dial_answered(bench.lost, bench.world.now);
+    bench.wait(20);
     bench.judge();
     let calls = bench.begin();
     bench.collect(&calls, &[5, 9]);
@@ -387,7 +387,7 @@ fn a_proof_that_the_node_is_gone_waits_for_no_pause_and_no_witness() {
     // The proof comes while the survivors are being asked.
     let mut bench = Bench::before_the_loss(3, &["a", "b", "c"]);
     bench.world.view.session_closed(bench.lost, bench.world.now);
-    bench.world.view.dial_answered(bench.lost, bench.world.now);
+    bench.wait(20);
     bench.judge();
     let calls = bench.begin();
     bench.world.kill(bench.lost);

@@ -232,7 +232,7 @@ impl World {
         let judgement = self.detector.judge(self.now, &self.state, &self.view);
         for node in &judgement.probe {
             if self.nodes.get(node).is_some_and(|toy| toy.alive) {
-                self.view.dial_answered(*node, self.now);
+                self.view.dial_answered(*node);
             } else {
                 self.view.dial_refused(*node, self.now);
             }
