@@ -121,7 +121,7 @@ impl Default for LivenessTimers {
 
 impl Default for TakeoverTimers {
     fn default() -> Self {
-        Self { leaderless_after_ms: 300, candidate_timeout_ms: 100 }
+        Self { leaderless_after_ms: 300, candidate_timeout_ms: 160 }
     }
 }
 

@@ -204,6 +204,8 @@ impl Bench {
     fn layout(&self, namespace: Option<&Namespace>) -> Layout {
         let data = self.directory.path().join(format!("zone-{}", self.zones));
         let mut layout = Layout::new(3, 5, self.arguments.base_port, data);
+        // The same few nodes are lost again and again here, and each time they are to lead again.
+        layout.member_arguments = quarantine_arguments();
         if let Some(filter) = &self.arguments.log_filter {
             let arguments = ["--log-filter".to_owned(), filter.clone()];
             layout.member_arguments.extend(arguments.clone());
@@ -280,4 +282,9 @@ impl Bench {
         }
         Ok(())
     }
+}
+
+/// A node that comes back counts as up at once, however often it was lost.
+fn quarantine_arguments() -> Vec<String> {
+    ["--quarantine-min-ms", "1", "--quarantine-max-ms", "2"].map(str::to_owned).into()
 }

@@ -103,7 +103,10 @@ async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let environment = Environment::production();
     let directory = tempfile::Builder::new().prefix("isotherm-trials-").tempdir()?;
-    let layout = Layout::new(3, 5, arguments.base_port, directory.path());
+    let mut layout = Layout::new(3, 5, arguments.base_port, directory.path());
+    // The same few nodes are lost again and again here.
+    let at_once = ["--quarantine-min-ms", "1", "--quarantine-max-ms", "2"];
+    layout.member_arguments = at_once.map(str::to_owned).into();
     let mut processes = ZoneProcesses::new(layout, Binaries::beside_this_program()?)?;
     processes.check_ports()?;
     let making = Making {
