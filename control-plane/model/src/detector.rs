@@ -159,25 +159,24 @@ impl Detector {
             let condition = Condition {
                 ailing: ailments.get(id),
                 well_for: self.well_since.get(id).map(|since| now.saturating_sub(*since)),
-                may_be_impaired: impaired_left > 0
-                    || node.liveness.state.is_impaired()
-                    || node.liveness.by_own_account,
+                may_be_impaired: impaired_left > 0 || node.is_impaired(),
             };
             let judged = self.judge_node(*id, node, &signals, &condition, late, state, view);
-            let was_impaired = node.liveness.state.is_impaired();
-            if judged.as_ref().is_some_and(|(state, _)| state.is_impaired()) && !was_impaired {
-                impaired_left = impaired_left.saturating_sub(1);
-            }
             states.insert(*id, judged.as_ref().map_or(node.liveness.state, |(state, _)| *state));
             if let Some((state, evidence)) = judged {
                 // Only who is heard can say so.
                 let is_stuck = condition.ailing.is_some_and(|ailing| ailing.is_stuck);
+                let by_own_account = state == NodeState::Suspect && is_stuck;
+                if (state.is_impaired() || by_own_account) && !node.is_impaired() {
+                    impaired_left = impaired_left.saturating_sub(1);
+                }
+                let incarnation = node.incarnation;
                 judgement.conclusions.push(Conclusion {
                     node: *id,
-                    incarnation: node.incarnation,
+                    incarnation,
                     state,
                     evidence,
-                    by_own_account: state == NodeState::Suspect && is_stuck,
+                    by_own_account,
                 });
             }
         }
@@ -435,7 +434,7 @@ struct Condition<'a> {
     may_be_impaired: bool,
 }
 
-/// How many nodes more may be judged slow or recovering: a third of those that are to serve in all, and one at
+/// How many nodes more may be judged slow, stuck or recovering: a third of those that are to serve in all, and one at
 /// least.
 fn impaired_max(state: &ZoneState) -> usize {
     if is_planted(Bug::EverybodySlow) {
@@ -443,7 +442,7 @@ fn impaired_max(state: &ZoneState) -> usize {
     }
     let nodes = || state.nodes().iter().map(|(_, node)| node);
     let active = nodes().filter(|node| node.administrative == Administrative::Active).count();
-    let impaired = nodes().filter(|node| node.liveness.state.is_impaired()).count();
+    let impaired = nodes().filter(|node| node.is_impaired()).count();
     (active / 3).max(1).saturating_sub(impaired)
 }
 

@@ -126,6 +126,11 @@ impl Node {
         self.liveness.state.is_up()
     }
 
+    /// Heard of, and not to lead for what it says of itself.
+    pub fn is_impaired(&self) -> bool {
+        self.liveness.state.is_impaired() || self.liveness.by_own_account
+    }
+
     /// Alive, and not to be emptied: its room and its replicas count.
     pub fn is_serving(&self) -> bool {
         self.is_up() && self.administrative == Administrative::Active

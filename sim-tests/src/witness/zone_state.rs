@@ -118,9 +118,8 @@ impl ZoneStates {
 /// G7: no more than a third of the nodes, and one at least, come to be judged slow: what strikes more of
 /// them is no node's own trouble.
 fn few_are_slow(before: &ZoneState, state: &ZoneState) -> Result<(), Problem> {
-    let is_slow = |state: &ZoneState, id: NodeId| {
-        state.node(id).is_some_and(|node| node.liveness.state.is_impaired())
-    };
+    let is_slow =
+        |state: &ZoneState, id: NodeId| state.node(id).is_some_and(|node| node.is_impaired());
     let nodes = || state.nodes().iter().map(|(id, _)| *id);
     let slow = nodes().filter(|id| is_slow(state, *id)).count();
     let has_more = nodes().any(|id| is_slow(state, id) && !is_slow(before, id));

@@ -393,3 +393,32 @@ fn never_more_than_a_third_of_the_nodes_are_slow() {
     bench.judge(5_100);
     assert_eq!(bench.state(5), NodeState::Up);
 }
+
+#[test]
+fn a_node_whose_disk_does_not_answer_is_suspect_by_its_own_account() {
+    let mut bench = Bench::new(&["a", "b", "c", "d"]);
+    beat(&mut bench, 100, 3_000, 4, 2);
+    // A sync that has not ended, as each heartbeat says.
+    let mut suspect_at = None;
+    for n in 1..=12 {
+        let ms = 3_000 + n * 100;
+        beat(&mut bench, ms, ms, 4, n * 100);
+        if bench.state(4) == NodeState::Suspect {
+            suspect_at.get_or_insert(n * 100);
+        }
+    }
+    assert!(suspect_at.is_some_and(|ms| ms <= 900), "{suspect_at:?}");
+    let liveness = bench.world.state.node(NodeId(4)).expect("there").liveness.clone();
+    assert!(liveness.by_own_account, "no peer has to confirm it: {liveness:?}");
+    // Its disk answers again: it is slow while the averages remember, then it recovers.
+    let mut states = vec![NodeState::Suspect];
+    for ms in (4_300..40_000).step_by(100) {
+        beat(&mut bench, ms, ms, 4, 2);
+        if states.last() != Some(&bench.state(4)) {
+            states.push(bench.state(4));
+        }
+    }
+    let expected = [NodeState::Suspect, NodeState::Slow, NodeState::Recovering, NodeState::Up];
+    assert_eq!(states, expected);
+    assert!(!bench.world.state.node(NodeId(4)).expect("there").liveness.by_own_account);
+}
