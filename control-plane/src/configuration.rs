@@ -60,6 +60,11 @@ pub struct LivenessTimers {
     pub suspect_after_ms: u64,
     /// Without a heartbeat for so long, a node is down.
     pub down_after_ms: u64,
+    /// A node that was slow, or was lost for the second time, leads nothing until it has been well for so
+    /// long. Each time more doubles it; ten minutes without anything wrong, and all is forgotten.
+    pub quarantine_min_ms: u64,
+    /// And not longer than this.
+    pub quarantine_max_ms: u64,
 }
 
 /// How leaders of partitions are replaced.
@@ -108,13 +113,15 @@ impl Default for LivenessTimers {
             session_timeout_ms: 1_000,
             suspect_after_ms: 1_500,
             down_after_ms: 10_000,
+            quarantine_min_ms: 5_000,
+            quarantine_max_ms: 300_000,
         }
     }
 }
 
 impl Default for TakeoverTimers {
     fn default() -> Self {
-        Self { leaderless_after_ms: 300, candidate_timeout_ms: 100 }
+        Self { leaderless_after_ms: 300, candidate_timeout_ms: 160 }
     }
 }
 
@@ -204,6 +211,11 @@ impl Validate for Configuration {
             ("liveness.heartbeat_interval_ms", liveness.heartbeat_interval_ms),
             ("liveness.suspect_after_ms", liveness.suspect_after_ms),
             ("liveness.down_after_ms", liveness.down_after_ms),
+        ])?;
+        check_positive("liveness.quarantine_min_ms", liveness.quarantine_min_ms)?;
+        check_rising(&[
+            ("liveness.quarantine_min_ms", liveness.quarantine_min_ms),
+            ("liveness.quarantine_max_ms", liveness.quarantine_max_ms),
         ])?;
         check_positive("takeover.leaderless_after_ms", self.takeover.leaderless_after_ms)?;
         check_positive("takeover.candidate_timeout_ms", self.takeover.candidate_timeout_ms)

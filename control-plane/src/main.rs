@@ -121,6 +121,14 @@ struct LivenessFlags {
     #[arg(long, value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     down_after_ms: Option<u64>,
+    /// How long a node leads nothing that was slow or was lost a second time [default: 5000]
+    #[arg(long, value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quarantine_min_ms: Option<u64>,
+    /// And how long at most, as it doubles each time [default: 300000]
+    #[arg(long, value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quarantine_max_ms: Option<u64>,
 }
 
 const FAILED: u8 = 1;

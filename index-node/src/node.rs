@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::{
-    agent::{Agent, Contact, Registrar, Registration, Signs, watch_disk, watch_lag},
+    agent::{Agent, Contact, Registrar, Registration, Signs, watch_disk, watch_lag, watch_syncs},
     configuration::Configuration,
     engine::{
         host::{HostError, HostSetup, ReplicaHost},
@@ -380,6 +380,8 @@ impl Node {
         let engine = Arc::new(EngineOrders(Arc::clone(host)));
         parts.spawn(orders::execute(engine, batches, refusing));
         parts.spawn(watch_lag(environment.clone(), Arc::clone(&signs)));
+        let store = Arc::clone(&start.store);
+        parts.spawn(watch_syncs(environment.clone(), store, Arc::clone(&signs)));
         parts.spawn(watch_disk(
             environment.clone(),
             Arc::clone(&start.store),

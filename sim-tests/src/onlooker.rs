@@ -34,6 +34,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(1);
 /// what it takes to notice.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long a slow node may lead while all others are well: a few transfers, some of which fail.
+const SLOW_LEADER_PATIENCE: Duration = Duration::from_secs(6);
+
 /// How long a voter may be shown without any data: index nodes report where their logs end every five
 /// seconds.
 const EMPTY_VOTER_PATIENCE: Duration = Duration::from_secs(8);
@@ -142,6 +145,8 @@ struct Memory {
     deposed: BTreeMap<String, Moment>,
     /// Since when many nodes are lost and nothing brakes.
     unbraked_since: Option<Moment>,
+    /// Slow nodes that lead although all others are well, and since when.
+    slow_leaders: BTreeMap<u64, Moment>,
     /// The replicas of the first look, the founders: partition and node by replica id.
     founders: BTreeMap<u64, (u64, u64)>,
     /// All replicas ever seen.
@@ -161,6 +166,7 @@ impl Memory {
         }
         problems.extend(self.deposed_leader(now, look));
         problems.extend(self.missing_brake(now, look));
+        problems.extend(self.slow_leader(now, look));
         problems.extend(self.reused_replica(look));
         problems.extend(self.unfit_voter(now, look));
         problems.extend(failed_replica(look));
@@ -203,7 +209,10 @@ impl Memory {
                 .iter()
                 .filter(|node| node.administrative_state() == AdministrativeState::Active)
                 .collect();
-            let lost = active.iter().filter(|node| node.state() != NodeState::Up).count();
+            let is_lost = |node: &&&proto::v1::NodeSummary| {
+                matches!(node.state(), NodeState::Suspect | NodeState::Down)
+            };
+            let lost = active.iter().filter(is_lost).count();
             let brakes = status.brake.as_ref().is_some_and(|brake| brake.engaged);
             (lost >= 2 && lost * 3 > active.len() && !brakes).then_some((lost, active.len()))
         });
@@ -219,6 +228,36 @@ impl Memory {
                     "{lost} of {active} nodes have been lost for {PATIENCE:?}, without a brake"
                 ),
             )
+        })
+    }
+
+    /// G9: leaderships move off a slow node if there is somewhere to go.
+    fn slow_leader(&mut self, now: Moment, look: &Look) -> Option<Problem> {
+        let leader = look.statuses.iter().find(|(_, status)| status.from_leader);
+        let slow: BTreeMap<u64, &str> = leader
+            .filter(|(_, status)| {
+                let brakes = status.brake.as_ref().is_some_and(|brake| brake.engaged);
+                let mut others = status.nodes.iter().filter(|node| node.state() != NodeState::Slow);
+                let is_well = |node: &proto::v1::NodeSummary| {
+                    node.state() == NodeState::Up
+                        && node.administrative_state() == AdministrativeState::Active
+                };
+                !brakes && others.all(is_well)
+            })
+            .into_iter()
+            .flat_map(|(_, status)| &status.nodes)
+            .filter(|node| node.state() == NodeState::Slow && node.leaders > 0)
+            .map(|node| (node.id, node.name.as_str()))
+            .collect();
+        self.slow_leaders.retain(|id, _| slow.contains_key(id));
+        slow.into_iter().find_map(|(id, name)| {
+            let since = *self.slow_leaders.entry(id).or_insert(now);
+            (now.since(since) >= SLOW_LEADER_PATIENCE).then(|| {
+                let sentence = format!(
+                    "{name} has been slow for {SLOW_LEADER_PATIENCE:?} and leads, although all others are well"
+                );
+                Problem::new("G9", sentence)
+            })
         })
     }
 

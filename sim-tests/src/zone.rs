@@ -129,6 +129,10 @@ const ENTRIES_KEPT: u64 = 20;
 /// Of the members' group, which writes about as much in a run as all partitions together.
 const MEMBER_ENTRIES_PER_SNAPSHOT: u64 = 100;
 
+/// A run is too short for the usual times: it has to see them end.
+const QUARANTINE_MIN_MS: u64 = 1_000;
+const QUARANTINE_MAX_MS: u64 = 6_000;
+
 /// How long every other client waits for a request: not long enough for what goes wrong, so that some
 /// outcomes stay unknown. The others wait as long as clients usually do.
 const IMPATIENT_DEADLINE_MS: Range<u64> = 200..1_500;
@@ -212,6 +216,11 @@ fn add_member(world: &mut World, name: &str, sabotage: Option<Sabotage>, witness
             let configuration = control_plane::configuration::Configuration {
                 data_directory: PathBuf::from("simulated"),
                 listen_address: format!("{}:{MEMBER_PORT}", boot.name),
+                liveness: control_plane::configuration::LivenessTimers {
+                    quarantine_min_ms: QUARANTINE_MIN_MS,
+                    quarantine_max_ms: QUARANTINE_MAX_MS,
+                    ..Default::default()
+                },
                 raft: control_plane::configuration::RaftOptions {
                     snapshot_after_entries: MEMBER_ENTRIES_PER_SNAPSHOT,
                     entries_kept: ENTRIES_KEPT,

@@ -165,6 +165,8 @@ pub struct Conclusion {
     pub state: NodeState,
     /// Why, in a sentence.
     pub evidence: String,
+    /// It says so itself: no peer has to confirm it.
+    pub by_own_account: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,11 +1,17 @@
 //! The failure detector: from signals to conclusions, all nodes of a round together, and the brake that
 //! follows from them (G7).
 //!
-//! - *Suspect*: no heartbeat for a while, or its session broke, or its heartbeat is late and most of the
+//! - *Suspect*: no heartbeat for a while, or its session broke and a dial does not say more, or its heartbeat is late and most of the
 //!   nodes that share partitions with it cannot reach it either. Leadership may move; data stays.
 //! - *Down*: its session is gone and a dial was refused (the process does not exist), or silence for
 //!   long. Repair starts later, by `replace_after`.
+//!   And by its own account, if a sync of its disk or its tasks' turn does not come to an end while others' do:
+//!   then it cannot hand over either.
 //! - *Up* again: only by heartbeats in a session.
+//! - *Slow*: it is heard, but by what it says of itself it is much worse than its peers, or short of disk
+//!   space: leadership moves off it in order. *Recovering*: well again after that, or after it was lost again
+//!   and again, but not for long enough. Never more than a third of the nodes are either: what strikes so
+//!   many is no node's own trouble.
 //!
 //! When the judge itself ran late, lateness proves nothing: such a round concludes nothing from it, and
 //! brakes.
@@ -15,12 +21,13 @@ use std::{
     time::Duration,
 };
 
-use planted::Bug;
+use planted::{Bug, is_planted};
 
 use crate::{
     command::{Action, BrakeChange, Conclusion},
+    health::{Ailing, Usual},
     ids::NodeId,
-    node::{Administrative, Node, NodeState},
+    node::{Administrative, Liveness, Node, NodeState},
     observation::{NodeView, ZoneView},
     partition::Partition,
     state::ZoneState,
@@ -45,6 +52,19 @@ pub struct DetectorOptions {
     pub brake_hold: Duration,
     /// How often a node without session is dialled.
     pub probe_interval: Duration,
+    /// For how long a broken session waits for a dial to say whether the process is gone: where that is so, one
+    /// conclusion is enough.
+    pub dial_grace: Duration,
+    /// How often such a node is dialled for [`REDIAL_FOR`]: a process that ends loses its connections a moment
+    /// before it stops listening.
+    pub redial_interval: Duration,
+    /// How long a slow node must have been well before it counts as up; and a node that was lost for the
+    /// second time. Each time more doubles it.
+    pub quarantine_min: Duration,
+    /// And not longer than this.
+    pub quarantine_max: Duration,
+    /// After how long without anything being wrong with it a node's lapses are forgotten.
+    pub forgive_after: Duration,
 }
 
 impl Default for DetectorOptions {
@@ -58,6 +78,11 @@ impl Default for DetectorOptions {
             round_max: Duration::from_millis(500),
             brake_hold: Duration::from_secs(5),
             probe_interval: Duration::from_millis(500),
+            dial_grace: Duration::from_millis(20),
+            redial_interval: Duration::from_millis(5),
+            quarantine_min: Duration::from_secs(5),
+            quarantine_max: Duration::from_secs(300),
+            forgive_after: Duration::from_secs(600),
         }
     }
 }
@@ -72,6 +97,8 @@ pub struct Detector {
     /// When this judge first saw each node: before that, its silence means nothing.
     known_since: BTreeMap<NodeId, Duration>,
     probed_at: BTreeMap<NodeId, Duration>,
+    /// Since when each node has been heard of without anything being wrong with it.
+    well_since: BTreeMap<NodeId, Duration>,
 }
 
 /// What a round has found.
@@ -83,6 +110,8 @@ pub struct Judgement {
     pub brake: Option<BrakeChange>,
     /// Nodes to dial now: without session, so that a refusal proves that the process is gone.
     pub probe: Vec<NodeId>,
+    /// A dial is about to say more: the next round should come soon.
+    pub is_urgent: bool,
 }
 
 impl Judgement {
@@ -104,6 +133,7 @@ impl Detector {
             cause: None,
             known_since: BTreeMap::new(),
             probed_at: BTreeMap::new(),
+            well_since: BTreeMap::new(),
         }
     }
 
@@ -119,20 +149,41 @@ impl Detector {
             let since = if first_round { view.started_at() } else { now };
             self.known_since.entry(*id).or_insert(since);
         }
+        let ailments = self.ailments(now, state, view);
+        let mut impaired_left = impaired_max(state);
         let mut judgement = Judgement::default();
         let mut states = BTreeMap::new();
         for (id, node) in state.nodes().iter() {
             let known_since = self.known_since.get(id).copied().unwrap_or(now);
             let signals = Signals { view: view.node(*id), known_since, now };
-            let judged = self.judge_node(*id, node, &signals, late, state, view);
+            let condition = Condition {
+                ailing: ailments.get(id),
+                well_for: self.well_since.get(id).map(|since| now.saturating_sub(*since)),
+                may_be_impaired: impaired_left > 0 || node.is_impaired(),
+            };
+            let judged = self.judge_node(*id, node, &signals, &condition, late, state, view);
             states.insert(*id, judged.as_ref().map_or(node.liveness.state, |(state, _)| *state));
             if let Some((state, evidence)) = judged {
+                // Only who is heard can say so.
+                let is_stuck = condition.ailing.is_some_and(|ailing| ailing.is_stuck);
+                let by_own_account = state == NodeState::Suspect && is_stuck;
+                if (state.is_impaired() || by_own_account) && !node.is_impaired() {
+                    impaired_left = impaired_left.saturating_sub(1);
+                }
                 let incarnation = node.incarnation;
-                judgement.conclusions.push(Conclusion { node: *id, incarnation, state, evidence });
+                judgement.conclusions.push(Conclusion {
+                    node: *id,
+                    incarnation,
+                    state,
+                    evidence,
+                    by_own_account,
+                });
             }
         }
         judgement.brake = self.brake(now, state, &states, late.then_some(round));
         judgement.probe = self.probes(now, state, view);
+        judgement.is_urgent =
+            view.nodes().any(|(_, node)| node.session.is_none() && has_just_broken(node, now));
         judgement
     }
 
@@ -142,35 +193,125 @@ impl Detector {
         id: NodeId,
         node: &Node,
         signals: &Signals<'_>,
+        condition: &Condition<'_>,
         late: bool,
         zone: &ZoneState,
         view: &ZoneView,
     ) -> Option<(NodeState, String)> {
         let before = node.liveness.state;
-        let (state, evidence) = self.conclude(id, signals, late, zone, view)?;
+        let (state, evidence) = self.conclude(id, node, signals, condition, late, zone, view)?;
         let worse = state > before;
-        let better = state == NodeState::Up && before != NodeState::Up;
-        (worse || better).then_some((state, evidence))
+        let better = state.is_up() && state < before;
+        // What it was before is forgotten.
+        let forgets = before == NodeState::Up && state == before;
+        (worse || better || forgets).then_some((state, evidence))
+    }
+
+    /// What is wrong with each node that is heard of; remembers since when nothing is.
+    fn ailments(
+        &mut self,
+        now: Duration,
+        state: &ZoneState,
+        view: &ZoneView,
+    ) -> BTreeMap<NodeId, Ailing> {
+        let fresh: BTreeMap<NodeId, &NodeView> = view
+            .nodes()
+            .filter(|(id, node)| state.nodes().contains(id) && self.is_fresh(node, now))
+            .collect();
+        let usual = Usual::of(fresh.values().map(|node| &node.health));
+        let mut ailments = BTreeMap::new();
+        for (id, node) in &fresh {
+            let is_slow =
+                state.node(*id).is_some_and(|node| node.liveness.state == NodeState::Slow);
+            let ailment = if node.heartbeat.disk_below_reserve {
+                let words = "its disk has less space left than its reserve".to_owned();
+                Some(Ailing { words, is_stuck: false })
+            } else {
+                node.health.ailment(&usual, is_slow)
+            };
+            ailments.extend(ailment.map(|ailment| (*id, ailment)));
+        }
+        self.well_since.retain(|id, _| fresh.contains_key(id) && !ailments.contains_key(id));
+        for id in fresh.keys().filter(|id| !ailments.contains_key(id)) {
+            self.well_since.entry(*id).or_insert(now);
+        }
+        ailments
+    }
+
+    fn is_fresh(&self, node: &NodeView, now: Duration) -> bool {
+        let heard = node.last_heartbeat_at.map(|at| now.saturating_sub(at));
+        node.session.is_some() && heard.is_some_and(|ago| ago <= self.options.fresh_heartbeat)
+    }
+
+    /// For how long the node must have been well before it counts as up.
+    fn quarantine(&self, node: &Node) -> Duration {
+        let Liveness { state, lapses, .. } = node.liveness;
+        // Whoever was slow has to show that it is well; whoever was away once, by a restart say, not.
+        if !state.is_impaired() && lapses < 2 {
+            return Duration::ZERO;
+        }
+        let doublings = lapses.saturating_sub(2).min(16);
+        let grown = self.options.quarantine_min.saturating_mul(1 << doublings);
+        grown.min(self.options.quarantine_max)
+    }
+
+    /// What a node is that is heard of; none: what it is now.
+    fn condition(&self, node: &Node, condition: &Condition<'_>) -> Option<(NodeState, String)> {
+        if let Some(Ailing { words, is_stuck }) = condition.ailing
+            && condition.may_be_impaired
+        {
+            let state = if *is_stuck { NodeState::Suspect } else { NodeState::Slow };
+            return Some((state, words.clone()));
+        }
+        let well_for = condition.well_for.unwrap_or_default();
+        let quarantine = self.quarantine(node);
+        let Liveness { state, lapses, .. } = node.liveness;
+        let words = format!("it has been well for {} ms", well_for.as_millis());
+        match state {
+            // Once more: what it was before is forgotten.
+            NodeState::Up if lapses > 0 && well_for >= self.options.forgive_after => {
+                Some((NodeState::Up, words))
+            }
+            NodeState::Up => None,
+            NodeState::Recovering if is_planted(Bug::QuarantineForEver) => None,
+            NodeState::Recovering | NodeState::Slow if well_for >= quarantine => {
+                Some((NodeState::Up, words))
+            }
+            NodeState::Recovering => None,
+            NodeState::Suspect | NodeState::Down
+                if quarantine.is_zero() || !condition.may_be_impaired =>
+            {
+                Some((NodeState::Up, "heartbeats in a session".to_owned()))
+            }
+            NodeState::Slow | NodeState::Suspect | NodeState::Down => {
+                let evidence = format!(
+                    "it is well again, was lost or slow {lapses} times, and leads nothing until it has been \
+                     well for {} s",
+                    quarantine.as_secs_f64()
+                );
+                Some((NodeState::Recovering, evidence))
+            }
+        }
     }
 
     /// What the signals say; none if they say nothing.
     fn conclude(
         &self,
         id: NodeId,
+        node: &Node,
         signals: &Signals<'_>,
+        condition: &Condition<'_>,
         late: bool,
         zone: &ZoneState,
         view: &ZoneView,
     ) -> Option<(NodeState, String)> {
         let options = &self.options;
         let silence = signals.silence();
-        if let Some(session) = signals.view.and_then(|view| view.session)
+        if signals.view.is_some_and(|view| view.session.is_some())
             && signals.heard()
             && silence <= options.fresh_heartbeat
         {
-            let evidence =
-                format!("heartbeats in a session of incarnation {}", session.incarnation);
-            return Some((NodeState::Up, evidence));
+            return self.condition(node, condition);
         }
         if signals.refused() {
             let evidence = "its session is gone and a dial was refused: its process does not exist";
@@ -181,7 +322,7 @@ impl Detector {
         if !late && silence >= options.down_after {
             return Some((NodeState::Down, format!("{quiet}{peers}")));
         }
-        if signals.broken() {
+        if signals.broken(options.dial_grace) {
             return Some((NodeState::Suspect, format!("its session broke{peers}")));
         }
         let patience = if signals.heard() { options.suspect_after } else { options.first_contact };
@@ -229,7 +370,7 @@ impl Detector {
         states: &BTreeMap<NodeId, NodeState>,
         late: Option<Duration>,
     ) -> Option<BrakeChange> {
-        if planted::is_planted(Bug::BrakeRemoved) {
+        if is_planted(Bug::BrakeRemoved) {
             return None;
         }
         let cause = match late {
@@ -262,6 +403,11 @@ impl Detector {
         Some(BrakeChange { engaged: false, reason })
     }
 
+    fn probe_interval(&self, id: NodeId, now: Duration, view: &ZoneView) -> Duration {
+        let is_news = view.node(id).is_some_and(|node| has_just_broken(node, now));
+        if is_news { self.options.redial_interval } else { self.options.probe_interval }
+    }
+
     fn probes(&mut self, now: Duration, state: &ZoneState, view: &ZoneView) -> Vec<NodeId> {
         self.probed_at.retain(|id, _| state.nodes().contains(id) && !view.is_connected(*id));
         let mut probes = Vec::new();
@@ -269,7 +415,7 @@ impl Detector {
             let due = self
                 .probed_at
                 .get(id)
-                .is_none_or(|at| now.saturating_sub(*at) >= self.options.probe_interval);
+                .is_none_or(|at| now.saturating_sub(*at) >= self.probe_interval(*id, now, view));
             if due {
                 self.probed_at.insert(*id, now);
                 probes.push(*id);
@@ -277,6 +423,36 @@ impl Detector {
         }
         probes
     }
+}
+
+/// How a node is, by its own account.
+struct Condition<'a> {
+    /// What is wrong with it.
+    ailing: Option<&'a Ailing>,
+    /// For how long nothing has been.
+    well_for: Option<Duration>,
+    may_be_impaired: bool,
+}
+
+/// How many nodes more may be judged slow, stuck or recovering: a third of those that are to serve in all, and one at
+/// least.
+fn impaired_max(state: &ZoneState) -> usize {
+    if is_planted(Bug::EverybodySlow) {
+        return usize::MAX;
+    }
+    let nodes = || state.nodes().iter().map(|(_, node)| node);
+    let active = nodes().filter(|node| node.administrative == Administrative::Active).count();
+    let impaired = nodes().filter(|node| node.is_impaired()).count();
+    (active / 3).max(1).saturating_sub(impaired)
+}
+
+/// For how long a session counts as just broken.
+pub const REDIAL_FOR: Duration = Duration::from_millis(100);
+
+/// Whether the node's session broke a moment ago, and whether its process is gone is not known yet.
+fn has_just_broken(node: &NodeView, now: Duration) -> bool {
+    let broken_for = node.session_broken_at.map(|at| now.saturating_sub(at));
+    node.dial_refused_at.is_none() && broken_for.is_some_and(|since| since < REDIAL_FOR)
 }
 
 /// What is known of one node now.
@@ -303,8 +479,12 @@ impl Signals<'_> {
         self.view.is_some_and(|view| view.session.is_none() && view.dial_refused_at.is_some())
     }
 
-    fn broken(&self) -> bool {
-        self.view.is_some_and(|view| view.session.is_none() && view.session_broken_at.is_some())
+    /// Whether its session broke, and no dial has shown in time that this is its process's end.
+    fn broken(&self, grace: Duration) -> bool {
+        self.view.is_some_and(|view| {
+            let broken_for = view.session_broken_at.map(|at| self.now.saturating_sub(at));
+            view.session.is_none() && broken_for.is_some_and(|since| since >= grace)
+        })
     }
 }
 
@@ -335,7 +515,7 @@ fn too_many_lost(state: &ZoneState, states: &BTreeMap<NodeId, NodeState>) -> Opt
         total += 1;
         let domain = domains.entry(node.fault_domain.as_str()).or_default();
         domain.1 += 1;
-        if states.get(id).is_some_and(|state| *state != NodeState::Up) {
+        if states.get(id).is_some_and(|state| !state.is_up()) {
             lost.insert(*id);
             domain.0 += 1;
         }

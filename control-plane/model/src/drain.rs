@@ -33,7 +33,7 @@ pub struct Risk {
 pub fn risk(state: &ZoneState, view: Option<&ZoneView>, node: NodeId) -> Option<Risk> {
     let takes_replicas = |id: NodeId| {
         view.is_none_or(|view| view.is_connected(id) && !view.is_disk_low(id))
-            && state.node(id).is_some_and(|node| node.is_eligible())
+            && state.node(id).is_some_and(|node| node.is_serving())
     };
     let others =
         state.nodes().iter().filter(|(id, _)| **id != node && takes_replicas(**id)).count();
@@ -93,7 +93,7 @@ pub fn room_risk(state: &ZoneState, view: &ZoneView, node: NodeId) -> Option<Ris
     let others = state
         .nodes()
         .iter()
-        .filter(|(id, record)| **id != node && record.is_eligible() && !view.is_disk_low(**id));
+        .filter(|(id, record)| **id != node && record.is_serving() && !view.is_disk_low(**id));
     let free = others.fold(0_u64, |sum, (id, record)| {
         let used = view.stored_bytes_on(*id);
         sum.saturating_add(record.capacity.stored_bytes.saturating_sub(used))

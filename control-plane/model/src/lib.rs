@@ -20,6 +20,7 @@ pub mod command;
 pub mod detector;
 pub mod drain;
 pub mod event;
+pub mod health;
 pub mod ids;
 mod indices;
 pub mod key_range;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    command::Conclusion,
     ids::{Incarnation, NodeId, OperationId, ZoneTime},
     table::{Record, decode_number, encode_number},
 };
@@ -60,11 +61,20 @@ pub struct Liveness {
     pub since: ZoneTime,
     /// Why, in a sentence.
     pub evidence: String,
+    /// It is suspect by its own account: no peer has to confirm that.
+    pub by_own_account: bool,
+    /// How often it has been lost or slow, since it was last well for so long that this is forgotten.
+    pub lapses: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum NodeState {
     Up,
+    /// Alive and well, but not for long enough after it was slow, or was lost again and again: what goes
+    /// for a slow node goes for it, too.
+    Recovering,
+    /// Alive, but worse than its peers: leadership moves off it in order, and nothing new is placed there.
+    Slow,
     /// Late, or its session broke: leadership may move away, data stays.
     Suspect,
     /// Gone by evidence: after `replace_after` its replicas are made again elsewhere.
@@ -75,20 +85,60 @@ impl fmt::Display for NodeState {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             NodeState::Up => "up",
+            NodeState::Recovering => "recovering",
+            NodeState::Slow => "slow",
             NodeState::Suspect => "suspect",
             NodeState::Down => "down",
         })
     }
 }
 
+impl NodeState {
+    /// Alive, and heard of.
+    pub fn is_up(self) -> bool {
+        self <= NodeState::Slow
+    }
+
+    /// Alive, and not to lead.
+    pub fn is_impaired(self) -> bool {
+        matches!(self, NodeState::Recovering | NodeState::Slow)
+    }
+}
+
+impl Liveness {
+    /// What it becomes by a conclusion. Up again after up: its lapses are forgotten.
+    #[must_use]
+    pub fn concluded(&self, conclusion: &Conclusion, now: ZoneTime) -> Self {
+        let Conclusion { state, ref evidence, by_own_account, .. } = *conclusion;
+        let lapses = match (self.state, state) {
+            (NodeState::Up, NodeState::Up) => 0,
+            // From suspect to down it is still the same lapse.
+            (before, after) if after > before && before.is_up() => self.lapses.saturating_add(1),
+            (_, _) => self.lapses,
+        };
+        let since = if self.state == state { self.since } else { now };
+        Self { state, since, evidence: evidence.clone(), by_own_account, lapses }
+    }
+}
+
 impl Node {
     pub fn is_up(&self) -> bool {
-        self.liveness.state == NodeState::Up
+        self.liveness.state.is_up()
+    }
+
+    /// Heard of, and not to lead for what it says of itself.
+    pub fn is_impaired(&self) -> bool {
+        self.liveness.state.is_impaired() || self.liveness.by_own_account
+    }
+
+    /// Alive, and not to be emptied: its room and its replicas count.
+    pub fn is_serving(&self) -> bool {
+        self.is_up() && self.administrative == Administrative::Active
     }
 
     /// Takes part in placement and may be given leaderships.
     pub fn is_eligible(&self) -> bool {
-        self.is_up() && self.administrative == Administrative::Active
+        self.is_serving() && self.liveness.state == NodeState::Up
     }
 
     pub fn is_draining(&self) -> bool {
@@ -106,9 +156,10 @@ impl Node {
         }
         match self.liveness.state {
             NodeState::Up => None,
-            state @ (NodeState::Suspect | NodeState::Down) => {
-                Some(format!("it is {state}: {}", self.liveness.evidence))
-            }
+            state @ (NodeState::Recovering
+            | NodeState::Slow
+            | NodeState::Suspect
+            | NodeState::Down) => Some(format!("it is {state}: {}", self.liveness.evidence)),
         }
     }
 }
@@ -177,5 +228,39 @@ mod tests {
         for bad in ["", ":1", "host", "host:", "host:0", "host:65536", "http://host:1", "a b:1"] {
             assert!(!is_address(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn lapses_are_counted_until_they_are_forgotten() {
+        let mut liveness = Liveness {
+            state: NodeState::Up,
+            since: ZoneTime(0),
+            evidence: String::new(),
+            by_own_account: false,
+            lapses: 0,
+        };
+        let mut counts = Vec::new();
+        for state in [
+            NodeState::Suspect,
+            NodeState::Down,
+            NodeState::Recovering,
+            NodeState::Up,
+            NodeState::Slow,
+            NodeState::Suspect,
+            NodeState::Up,
+            NodeState::Up,
+            NodeState::Down,
+        ] {
+            let conclusion = Conclusion {
+                node: NodeId(1),
+                incarnation: Incarnation(1),
+                state,
+                evidence: "why".into(),
+                by_own_account: false,
+            };
+            liveness = liveness.concluded(&conclusion, ZoneTime(1));
+            counts.push(liveness.lapses);
+        }
+        assert_eq!(counts, [1, 1, 1, 1, 2, 3, 3, 0, 1]);
     }
 }

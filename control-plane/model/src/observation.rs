@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::{
+    health::Health,
     ids::{Incarnation, LogPosition, NodeId, PartitionId, RangeEpoch, ReplicaId, Term},
     key_range::KeyRange,
     laggards::Laggards,
@@ -44,6 +45,8 @@ pub struct NodeView {
     /// A dial was refused since the session broke: its process is gone.
     pub dial_refused_at: Option<Duration>,
     pub heartbeat: Heartbeat,
+    /// What its heartbeats said lately, in its present session.
+    pub health: Health,
     replicas: BTreeSet<(PartitionId, ReplicaId)>,
 }
 
@@ -63,6 +66,8 @@ pub struct Heartbeat {
     pub disk_free_bytes: u64,
     /// No client writes, no new replicas.
     pub disk_below_reserve: bool,
+    /// How long the latest sync of its disk took, or has taken until now.
+    pub disk_sync_ms: u64,
     /// Nodes that it shares a partition with and cannot reach.
     pub unreachable: Vec<NodeId>,
 }
@@ -169,6 +174,7 @@ impl ZoneView {
         view.session = Some(Session { incarnation, opened_at: now, complete: false });
         view.session_broken_at = None;
         view.dial_refused_at = None;
+        view.health = Health::default();
     }
 
     /// The node's session is gone. A newer session of the node must not be hit: call this only for the
@@ -202,6 +208,7 @@ impl ZoneView {
     pub fn heartbeat(&mut self, node: NodeId, heartbeat: Heartbeat, now: Duration) {
         let view = self.nodes.entry(node).or_default();
         view.last_heartbeat_at = Some(now);
+        view.health.heard(heartbeat.disk_sync_ms, heartbeat.runtime_lag_ms, now);
         view.heartbeat = heartbeat;
     }
 

@@ -240,7 +240,7 @@ fn why_give_up_change(
         return Some(given_up(operation, reason));
     }
     if let (OperationKind::Repair(_), Some(lost)) = (&operation.kind, change.remove)
-        && state.node(lost.node).is_some_and(|node| node.is_eligible())
+        && state.node(lost.node).is_some_and(|node| node.is_serving())
         && view
             .replica(change.partition, lost.id)
             .is_some_and(|view| view.report.phase == ReplicaPhase::Live)

@@ -175,7 +175,7 @@ fn unavailable_problems(
         ));
     }
     if !unplaced.is_empty() {
-        let up = state.nodes().iter().filter(|(_, node)| node.is_eligible()).count();
+        let up = state.nodes().iter().filter(|(_, node)| node.is_serving()).count();
         problems.push(format!(
             "{} not placed yet: {up} nodes are up and active, and {} are needed",
             plural(unplaced.len(), "partition is", "partitions are"),
@@ -185,7 +185,7 @@ fn unavailable_problems(
 }
 
 fn node_problems(state: &ZoneState, problems: &mut Vec<String>) {
-    for wanted in [NodeState::Down, NodeState::Suspect] {
+    for wanted in [NodeState::Down, NodeState::Suspect, NodeState::Slow] {
         let affected: Vec<_> =
             state.nodes().iter().filter(|(_, node)| node.liveness.state == wanted).collect();
         for (id, node) in affected.iter().take(NAMED_MAX) {
@@ -219,7 +219,10 @@ fn replacement(state: &ZoneState, id: NodeId, node: &Node) -> String {
 
 fn disk_problems(state: &ZoneState, view: Option<&ZoneView>, problems: &mut Vec<String>) {
     let Some(view) = view else { return };
-    for (id, node) in state.nodes().iter().filter(|(id, _)| view.is_disk_low(**id)) {
+    let is_named = |node: &Node| node.liveness.state == NodeState::Slow;
+    for (id, node) in
+        state.nodes().iter().filter(|(id, node)| view.is_disk_low(**id) && !is_named(node))
+    {
         problems.push(format!(
             "node {id} ({}) has too little disk space left: it takes no client writes and no new replicas",
             node.name

@@ -27,7 +27,9 @@ pub fn clear() {
 }
 
 fn set(figures: &Figures, nodes: &BTreeMap<NodeState, u32>, braked: bool, sessions: usize) {
-    for state in [NodeState::Up, NodeState::Suspect, NodeState::Down] {
+    for state in
+        [NodeState::Up, NodeState::Recovering, NodeState::Slow, NodeState::Suspect, NodeState::Down]
+    {
         let count = nodes.get(&state).copied().unwrap_or(0);
         ::metrics::gauge!(metrics::NODES, "state" => state.to_string()).set(f64::from(count));
     }

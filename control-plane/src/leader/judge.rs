@@ -22,7 +22,10 @@ use crate::{configuration::LivenessTimers, metrics};
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// The least time between two rounds.
-const SPACING: Duration = Duration::from_millis(5);
+const SPACING: Duration = Duration::from_millis(2);
+
+/// How soon the next round comes while a dial is about to say more.
+const URGENT_INTERVAL: Duration = Duration::from_millis(3);
 
 /// How long to wait after a judgement that was not committed: the leader is being replaced, say.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -41,6 +44,8 @@ fn options(timers: &LivenessTimers) -> DetectorOptions {
         first_contact: timers.session_timeout() * 3,
         fresh_heartbeat: Duration::from_millis(timers.heartbeat_interval_ms * 5),
         probe_interval: PROBE_INTERVAL,
+        quarantine_min: Duration::from_millis(timers.quarantine_min_ms),
+        quarantine_max: Duration::from_millis(timers.quarantine_max_ms),
         ..DetectorOptions::default()
     }
 }
@@ -58,6 +63,7 @@ struct Judge {
     detector: Detector,
     dialling: BTreeSet<NodeId>,
     proposing: bool,
+    is_urgent: bool,
     notes: mpsc::UnboundedSender<Note>,
 }
 
@@ -72,6 +78,7 @@ pub async fn run(reign: Arc<Reign>) {
         reign: Arc::clone(&reign),
         dialling: BTreeSet::new(),
         proposing: false,
+        is_urgent: false,
         notes,
     };
     loop {
@@ -85,9 +92,9 @@ pub async fn run(reign: Arc<Reign>) {
             () = reign.ended().cancelled() => return,
             Some(note) = noted.recv() => judge.take_in(note),
             _ = watch.changed() => {}
-            () = reign.environment().sleep(INTERVAL) => {
+            () = reign.environment().sleep(judge.interval()) => {
                 let waited = reign.environment().now().since(started);
-                let lateness = waited.saturating_sub(took + SPACING + INTERVAL);
+                let lateness = waited.saturating_sub(took + SPACING + judge.interval());
                 ::metrics::histogram!(metrics::TICK_LATENESS).record(lateness.as_secs_f64());
             }
         }
@@ -98,6 +105,11 @@ pub async fn run(reign: Arc<Reign>) {
 }
 
 impl Judge {
+    /// Until the next round, if nothing happens.
+    fn interval(&self) -> Duration {
+        if self.is_urgent { URGENT_INTERVAL } else { INTERVAL }
+    }
+
     fn take_in(&mut self, note: Note) {
         match note {
             Note::Proposed => self.proposing = false,
@@ -125,6 +137,7 @@ impl Judge {
                 .collect();
             (judgement, dials)
         });
+        self.is_urgent = judgement.is_urgent;
         for (node, address) in dials {
             if self.dialling.insert(node) {
                 self.dial(node, address);

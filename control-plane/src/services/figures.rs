@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use model::{
     MemberId, NodeId, OperationId, PartitionId, ZoneState, ZoneView,
+    health::Ailment,
+    ids::millis,
     node::Node,
     operation::Operation,
     partition::Partition,
@@ -174,8 +176,33 @@ pub fn node_detail(reign: &Reign, id: NodeId) -> Option<v1::NodeDetail> {
             evidence: node.liveness.evidence.clone(),
             partition_ids: held.map(PartitionId::get).collect(),
             led_partition_ids: led.map(PartitionId::get).collect(),
+            in_state_for_ms: millis(state.zone_time().since(node.liveness.since)),
+            lapses: node.liveness.lapses,
+            signals: Some(signals(view, id, reign.now())),
         })
     })
+}
+
+/// What the leader judges a node by.
+fn signals(view: &ZoneView, id: NodeId, now: Duration) -> v1::NodeSignals {
+    let unreachable_for_node_ids = view
+        .nodes()
+        .filter(|(_, peer)| peer.session.is_some() && peer.heartbeat.unreachable.contains(&id))
+        .map(|(peer, _)| peer.get())
+        .collect();
+    let Some(node) = view.node(id) else {
+        return v1::NodeSignals { unreachable_for_node_ids, ..Default::default() };
+    };
+    v1::NodeSignals {
+        has_session: node.session.is_some(),
+        since_heartbeat_ms: node.last_heartbeat_at.map(|at| millis(now.saturating_sub(at))),
+        disk_sync_ms: node.health.average_ms(Ailment::SlowDisk),
+        runtime_lag_ms: node.health.average_ms(Ailment::SaturatedRuntime),
+        disk_free_bytes: node.heartbeat.disk_free_bytes,
+        cannot_reach_node_ids: node.heartbeat.unreachable.iter().map(|node| node.get()).collect(),
+        unreachable_for_node_ids,
+        dial_refused: node.dial_refused_at.is_some(),
+    }
 }
 
 /// Which partitions to show.

@@ -145,6 +145,7 @@ pub fn heartbeat(heartbeat: v1::Heartbeat) -> Heartbeat {
         runtime_lag_ms: heartbeat.runtime_lag_ms,
         disk_free_bytes: heartbeat.disk_free_bytes,
         disk_below_reserve: heartbeat.disk_below_reserve,
+        disk_sync_ms: heartbeat.disk_sync_ms,
         unreachable: heartbeat.unreachable_node_ids.into_iter().map(NodeId).collect(),
     }
 }

@@ -67,6 +67,8 @@ pub fn membership(membership: &Membership) -> v1::Membership {
 pub fn node_state(state: NodeState) -> v1::NodeState {
     match state {
         NodeState::Up => v1::NodeState::Up,
+        NodeState::Recovering => v1::NodeState::Recovering,
+        NodeState::Slow => v1::NodeState::Slow,
         NodeState::Suspect => v1::NodeState::Suspect,
         NodeState::Down => v1::NodeState::Down,
     }

@@ -140,6 +140,14 @@ pub enum Verb {
         zonectl node remove node-2"
     )]
     Node(NodeVerb),
+    /// Why something is as it is: what it is judged by, and what was decided about it.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  \
+        zonectl explain node node-2\n  \
+        zonectl explain node 2 -o json | jq .signals"
+    )]
+    Explain(ExplainVerb),
     /// Partitions: look at them, move their leadership and their replicas.
     #[command(
         subcommand,
@@ -341,6 +349,15 @@ pub struct WaitArguments {
     /// Show the operation's progress until it has ended; fail if it fails.
     #[arg(long)]
     pub wait: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ExplainVerb {
+    /// Why a node is thought to be up, slow, suspect or down.
+    Node {
+        /// Id or name.
+        node: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,6 +4,7 @@
 //! - [`commands`]: one function for each verb.
 //! - [`forms`]: the JSON forms. Their field names are stable.
 //! - [`tables`]: what people see instead.
+//! - [`explanation`]: what `zonectl explain` prints.
 //! - [`failure`]: why a command failed, in plain words, and the exit code for it.
 //! - `diagnosis`: whether it failed because the two sides do not agree about TLS.
 //! - [`zone_process`]: a zone's processes on this machine: start, kill, freeze, restart one by its role.
@@ -20,6 +21,7 @@ pub mod commands;
 pub mod demo;
 pub mod dev;
 mod diagnosis;
+pub mod explanation;
 pub mod failure;
 pub mod forms;
 pub mod load;

@@ -42,7 +42,9 @@ fn rate(per_second: f64) -> Cell {
 fn state(word: &str) -> Cell {
     let colour = match word {
         "up" | "active" | "leader" | "succeeded" | "yes" => Some(Color::Green),
-        "suspect" | "draining" | "drained" | "running" | "learner" => Some(Color::Yellow),
+        "recovering" | "slow" | "suspect" | "draining" | "drained" | "running" | "learner" => {
+            Some(Color::Yellow)
+        }
         "down" | "failed" | "unreachable" | "absent" | "no" => Some(Color::Red),
         _ => None,
     };

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 pub use contact::Contact;
 pub use registration::{Registered, Registrar, Registration};
 pub use session::SessionError;
-pub use signs::{Signs, watch_disk, watch_lag};
+pub use signs::{Signs, watch_disk, watch_lag, watch_syncs};
 
 use crate::{engine::host::ReplicaHost, orders::OrderSink, peer::ConnectionWatch};
 

@@ -53,6 +53,10 @@ impl SessionError {
     }
 }
 
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The sending half of a session.
 struct Reports {
     queue: mpsc::Sender<SessionReport>,
@@ -174,13 +178,14 @@ impl Agent {
 
     async fn heartbeat(&self, reports: &mut Reports) -> Result<(), SessionError> {
         reports.heartbeats += 1;
-        let lag = self.signs.take_runtime_lag();
+        let lag = self.signs.take_runtime_lag(self.environment.now());
         let heartbeat = Heartbeat {
             sequence: reports.heartbeats,
             acknowledged_sequence: reports.acknowledged,
-            runtime_lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
+            runtime_lag_ms: milliseconds(lag),
             disk_free_bytes: self.signs.disk_free_bytes(),
             disk_below_reserve: self.signs.disk_below_reserve(),
+            disk_sync_ms: milliseconds(self.signs.disk_sync(self.environment.now())),
             unreachable_node_ids: self.watch.lost().into_iter().map(|node| node.0).collect(),
         };
         reports.send(SessionReport { heartbeat: Some(heartbeat), ..SessionReport::default() }).await

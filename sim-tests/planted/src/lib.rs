@@ -68,10 +68,18 @@ pub enum Bug {
     ConditionIgnored,
     /// Replicas with an odd id do not see that a deleted key existed.
     ApplyDiffers,
+    /// A group whose leader was suspected in vain once is never looked at again.
+    DismissedForEver,
+    /// A slow node counts as one that may lead.
+    SlowNodeKeepsLeading,
+    /// A node is slow by what it says of itself alone, however its peers are, and however many are slow.
+    EverybodySlow,
+    /// A node that was slow never counts as up again.
+    QuarantineForEver,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 27] = [
+    pub const ALL: [Bug; 31] = [
         Bug::CutOffLeaderReads,
         Bug::RangeCheckMissing,
         Bug::AcknowledgedBeforeSync,
@@ -99,6 +107,10 @@ impl Bug {
         Bug::ExpiredWriteApplied,
         Bug::ConditionIgnored,
         Bug::ApplyDiffers,
+        Bug::DismissedForEver,
+        Bug::SlowNodeKeepsLeading,
+        Bug::EverybodySlow,
+        Bug::QuarantineForEver,
     ];
 
     /// Its name on the command line.
@@ -131,6 +143,10 @@ impl Bug {
             Bug::ExpiredWriteApplied => "expired-write-applied",
             Bug::ConditionIgnored => "condition-ignored",
             Bug::ApplyDiffers => "apply-differs",
+            Bug::DismissedForEver => "dismissed-for-ever",
+            Bug::SlowNodeKeepsLeading => "slow-node-keeps-leading",
+            Bug::EverybodySlow => "everybody-slow",
+            Bug::QuarantineForEver => "quarantine-for-ever",
         }
     }
 
@@ -204,6 +220,14 @@ impl Bug {
                 "A conditional write is applied whatever the key's version is."
             }
             Bug::ApplyDiffers => "Replicas with an odd id do not see that a deleted key existed.",
+            Bug::DismissedForEver => {
+                "A group whose leader was suspected in vain once is never looked at again."
+            }
+            Bug::SlowNodeKeepsLeading => "A slow node counts as one that may lead.",
+            Bug::EverybodySlow => {
+                "A node is slow by its own word alone, however its peers are and however many are slow."
+            }
+            Bug::QuarantineForEver => "A node that was slow never counts as up again.",
         }
     }
 }

@@ -111,6 +111,8 @@ pub const MARKS: &[Mark] = &[
     mark("event: zone-initialized", "The zone was made."),
     mark("event: node-registered", "A node registered, or came back as a new process."),
     mark("event: node-up", "A node was judged to be up again."),
+    mark("event: node-recovering", "A node was well again, and had to show it for a while."),
+    mark("event: node-slow", "A node was judged to be slow."),
     mark("event: node-suspect", "A node was suspected."),
     mark("event: node-down", "A node was judged to be down."),
     mark("event: node-draining", "A drain began."),

@@ -48,6 +48,7 @@ impl ZoneStates {
         }
         if let Some(before) = &self.newest {
             operations_go_on(before, &state)?;
+            few_are_slow(before, &state)?;
             begins_nothing_while_braked(before, &state)?;
             if state.revision() < before.revision() || state.zone_time() < before.zone_time() {
                 let sentence = "the zone's revision or time went back".to_owned();
@@ -112,6 +113,21 @@ impl ZoneStates {
         }
         Ok(())
     }
+}
+
+/// G7: no more than a third of the nodes, and one at least, come to be judged slow: what strikes more of
+/// them is no node's own trouble.
+fn few_are_slow(before: &ZoneState, state: &ZoneState) -> Result<(), Problem> {
+    let is_slow =
+        |state: &ZoneState, id: NodeId| state.node(id).is_some_and(|node| node.is_impaired());
+    let nodes = || state.nodes().iter().map(|(id, _)| *id);
+    let slow = nodes().filter(|id| is_slow(state, *id)).count();
+    let has_more = nodes().any(|id| is_slow(state, id) && !is_slow(before, id));
+    if has_more && slow > (nodes().count() / 3).max(1) {
+        let sentence = format!("{slow} of {} nodes were judged slow", nodes().count());
+        return Err(Problem::new("G7", sentence));
+    }
+    Ok(())
 }
 
 fn kind_of(kind: &OperationKind) -> ambush::OperationKind {
@@ -308,6 +324,19 @@ mod tests {
         let other = Operation { origin: Origin::Operator, ..repair() };
         assert_eq!(guarantee(&[of(&repair()), of(&other)]), "G8");
         assert_eq!(guarantee(&[of(&Operation { reason: " ".into(), ..repair() })]), "G10");
+    }
+
+    #[test]
+    fn few_nodes_are_slow_at_the_same_time() {
+        let zone = zone();
+        let slow = |state: &ZoneState, node: u64| {
+            let mut record: Node = state.node(NodeId(node)).expect("registered").clone();
+            record.liveness.state = NodeState::Slow;
+            with(state, &NodeId(node), &record)
+        };
+        let one = slow(&zone, 1);
+        after(&[zone.clone(), one.clone(), zone.clone()]).unwrap();
+        assert_eq!(guarantee(&[zone.clone(), one.clone(), slow(&one, 2)]), "G7");
     }
 
     #[test]

@@ -137,6 +137,8 @@ impl Applier<'_> {
                 state: NodeState::Up,
                 since: self.now,
                 evidence: "it has just registered".into(),
+                by_own_account: false,
+                lapses: 0,
             },
             registered_at: self.now,
         };
@@ -182,7 +184,7 @@ impl Applier<'_> {
     }
 
     fn conclude(&mut self, conclusion: &Conclusion) -> Result<(), Refusal> {
-        let Conclusion { node: id, incarnation, state, evidence } = conclusion;
+        let Conclusion { node: id, incarnation, state, evidence, .. } = conclusion;
         let node = self.node(*id)?;
         if *incarnation < node.incarnation {
             return Err(Refusal::StaleObservation {
@@ -191,26 +193,30 @@ impl Applier<'_> {
         }
         let before = node.liveness.state;
         // A node that is down comes back by heartbeats only, not by a weaker suspicion.
-        if before == *state || (before == NodeState::Down && *state == NodeState::Suspect) {
+        let forgets = *state == NodeState::Up && node.liveness.lapses > 0;
+        if (before == *state && !forgets)
+            || (before == NodeState::Down && *state == NodeState::Suspect)
+        {
             return Ok(());
         }
         let (name, now) = (node.name.clone(), self.now);
         self.state.update_node(*id, |node| {
-            node.liveness = Liveness { state: *state, since: now, evidence: evidence.clone() };
+            node.liveness = node.liveness.concluded(conclusion, now);
         });
         let kind = match state {
             NodeState::Up => EventKind::NodeUp,
+            NodeState::Recovering => EventKind::NodeRecovering,
+            NodeState::Slow => EventKind::NodeSlow,
             NodeState::Suspect => EventKind::NodeSuspect,
             NodeState::Down => EventKind::NodeDown,
         };
-        self.record(Draft {
-            node: Some(*id),
-            ..Draft::new(
-                kind,
-                format!("node {id} ({name}) is {state}, and was {before}"),
-                evidence.clone(),
-            )
-        });
+        let message = if before == *state {
+            format!("node {id} ({name}) is {state}, and what it was before is forgotten")
+        } else {
+            format!("node {id} ({name}) is {state}, and was {before}")
+        };
+        let draft = Draft::new(kind, message, evidence.clone());
+        self.record(Draft { node: Some(*id), ..draft });
         Ok(())
     }
 

@@ -71,7 +71,11 @@ pub fn plan(state: &ZoneState, view: &ZoneView, now: Duration) -> LeaderPlan {
     let leading: BTreeSet<NodeId> = state
         .nodes()
         .iter()
-        .filter(|(id, node)| node.is_eligible() && view.is_connected(**id))
+        .filter(|(id, node)| {
+            let is_eligible = node.is_eligible()
+                || planted::is_planted(Bug::SlowNodeKeepsLeading) && node.is_serving();
+            is_eligible && view.is_connected(**id)
+        })
         .map(|(id, _)| *id)
         .collect();
     let mut fixed: BTreeMap<NodeId, u32> = BTreeMap::new();

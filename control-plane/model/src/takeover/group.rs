@@ -287,7 +287,8 @@ impl Group {
             })
             .collect();
         self.note(format!("candidates, best first: {}", described.join("; ")));
-        self.candidates = ranked.iter().map(|(.., replica, _)| *replica).collect();
+        let voters = voters.map_or(ranked.len(), |voters| voters.len());
+        self.candidates = self.electable(ranked.iter().map(|(.., replica, _)| *replica), voters);
         let Some((.., node)) = ranked.first() else {
             self.note("no voter is among the survivors");
             return Next::Failed;
@@ -300,6 +301,24 @@ impl Group {
             until: now + options.gentle_timeout + options.answer_margin,
         };
         Next::TakeOver { timeout: options.gentle_timeout, asked }
+    }
+
+    /// Those that enough of the others can vote for: the first one, which has the longest log, and those
+    /// whose logs are as long as most. A candidate that the logs of the others refuse takes their votes all
+    /// the same, with the term that it stands in; and then the first one is refused in that term, and so on,
+    /// round by round.
+    fn electable(&self, ranked: impl Iterator<Item = ReplicaId>, voters: usize) -> Vec<ReplicaId> {
+        let last_log = |replica: &ReplicaId| self.positions.get(replica)?.last_log;
+        let ranked: Vec<ReplicaId> = ranked.collect();
+        // Of a joint membership both sides are in it; most of either side are at least so many.
+        let needed = voters.saturating_sub(1) / 2 + 1;
+        let mut electable = ranked.clone();
+        electable.retain(|candidate| {
+            let would_vote =
+                ranked.iter().filter(|voter| last_log(voter) <= last_log(candidate)).count();
+            Some(candidate) == ranked.first() || would_vote >= needed
+        });
+        electable
     }
 
     fn disarm(&mut self, options: &TakeoverOptions, now: Duration) -> Next {

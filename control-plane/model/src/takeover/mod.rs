@@ -29,6 +29,8 @@ use std::{
     time::Duration,
 };
 
+use planted::{Bug, is_planted};
+
 use crate::{
     command::{Action, TakeoverOutcome, TakeoverRecord},
     ids::{LogPosition, NodeId, PartitionId, ReplicaId, Term},
@@ -227,7 +229,7 @@ impl Takeovers {
     /// Takes on the groups that need a leader now, the hottest first, and drops those that have one.
     pub fn begin(&mut self, state: &ZoneState, view: &ZoneView, now: Duration) {
         self.paused.retain(|_, until| *until > now);
-        self.dismissed.retain(|_, until| *until > now);
+        self.dismissed.retain(|_, until| *until > now || is_planted(Bug::DismissedForEver));
         let grace = self.options.confirmation_grace;
         self.appointed.retain(|id, appointed| appointed.holds(state, view, *id, now, grace));
         self.drop_led(state, view, now);
@@ -246,7 +248,10 @@ impl Takeovers {
             .filter(|need| !self.groups.contains_key(&need.partition))
             .filter(|need| !self.paused.contains_key(&need.partition))
             // What was mere suspicion may be certain by now.
-            .filter(|need| !need.needs_witness || !self.dismissed.contains_key(&need.partition))
+            .filter(|need| {
+                let is_certain = !need.needs_witness && !is_planted(Bug::DismissedForEver);
+                is_certain || !self.dismissed.contains_key(&need.partition)
+            })
             .map(|need| {
                 let rates = view.rates_of(need.partition);
                 let heat = rates.reads_per_second + rates.writes_per_second;

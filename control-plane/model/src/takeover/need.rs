@@ -63,11 +63,20 @@ fn need(
                 (Some(node), false, format!("node {node} is down: {}", record.liveness.evidence))
             }
             NodeState::Suspect => {
-                (Some(node), true, format!("node {node} is suspect: {}", record.liveness.evidence))
+                let needs_witness = !record.liveness.by_own_account;
+                (
+                    Some(node),
+                    needs_witness,
+                    format!("node {node} is suspect: {}", record.liveness.evidence),
+                )
             }
             // Its node may lead it happily, and has merely not said so yet.
-            NodeState::Up if !view.is_complete(node) => return None,
-            NodeState::Up => (None, false, waited(view, id, now, leaderless_after)?),
+            NodeState::Up | NodeState::Recovering | NodeState::Slow if !view.is_complete(node) => {
+                return None;
+            }
+            NodeState::Up | NodeState::Recovering | NodeState::Slow => {
+                (None, false, waited(view, id, now, leaderless_after)?)
+            }
         },
         None => (None, false, waited(view, id, now, leaderless_after)?),
     };

@@ -34,6 +34,7 @@ fn conclude(world: &mut World, node: u64, state: NodeState) {
         incarnation: Incarnation(u64::MAX),
         state,
         evidence: "the test says so".into(),
+        by_own_account: false,
     };
     let action = Action::SetLiveness { conclusions: vec![conclusion], brake: None };
     world.apply(action).expect("a batch");
@@ -346,6 +347,7 @@ fn a_stale_judgement_does_not_hit_a_newer_incarnation() {
         incarnation: Incarnation(6),
         state: NodeState::Down,
         evidence: String::new(),
+        by_own_account: false,
     };
     let action = Action::SetLiveness { conclusions: vec![stale], brake: None };
     let outcome = world.apply(action);

@@ -87,6 +87,7 @@ fn conclusion() -> impl Strategy<Value = Conclusion> {
         incarnation: Incarnation(incarnation),
         state,
         evidence,
+        by_own_account: false,
     })
 }
 
@@ -401,6 +402,7 @@ fn the_ledger_and_what_has_ended_are_bounded() {
             incarnation: Incarnation(1),
             state: state_of,
             evidence: String::new(),
+            by_own_account: false,
         };
         let action = Action::SetLiveness { conclusions: vec![conclusion], brake: None };
         let command = Command::new(ZoneTime(0), WallTime(0), action);

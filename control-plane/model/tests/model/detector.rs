@@ -158,13 +158,41 @@ fn a_judge_that_ran_late_does_not_believe_peers_about_lateness() {
 }
 
 #[test]
+fn one_conclusion_is_enough_for_a_process_that_is_gone() {
+    let mut bench = Bench::new(&["a", "b", "c", "d"]);
+    bench.view.session_closed(NodeId(2), at(50));
+    assert_eq!(bench.judge(51).conclusions, Vec::new());
+    bench.view.dial_refused(NodeId(2), at(52));
+    let conclusions = bench.judge(53).conclusions;
+    assert_eq!(conclusions.len(), 1);
+    assert_eq!(conclusions[0].state, NodeState::Down);
+    // Its connections end before it stops listening: it is dialled again soon, for a while.
+    bench.view.session_closed(NodeId(3), at(60));
+    let mut dialled = Vec::new();
+    for ms in 60..260 {
+        let judgement = bench.judge(ms);
+        if judgement.probe == [NodeId(3)] {
+            bench.view.dial_answered(NodeId(3));
+            dialled.push(ms);
+        }
+        assert_eq!(judgement.is_urgent, ms < 160, "at {ms} ms");
+    }
+    assert_eq!(dialled[..4], [60, 65, 70, 75]);
+    assert_eq!(dialled.len(), 20, "{dialled:?}");
+    assert_eq!(bench.state(3), NodeState::Suspect);
+}
+
+#[test]
 fn a_broken_session_is_suspect_and_a_refused_dial_is_down_at_once() {
     let mut bench = Bench::new(&["a", "b", "c", "d"]);
     bench.view.session_closed(NodeId(2), at(50));
-    let judgement = bench.judge(100);
-    assert_eq!(bench.state(2), NodeState::Suspect);
+    let judgement = bench.judge(60);
+    assert_eq!(bench.state(2), NodeState::Up, "a dial says more in a moment");
     assert_eq!(judgement.probe, vec![NodeId(2)]);
-    assert_eq!(bench.judge(150).probe, Vec::new(), "one dial is enough for a while");
+    bench.judge(70);
+    assert_eq!(bench.state(2), NodeState::Suspect, "or does not");
+    bench.judge(150);
+    assert_eq!(bench.judge(151).probe, Vec::new(), "one dial is enough for a while");
     bench.view.dial_refused(NodeId(2), at(160));
     bench.judge(160);
     assert_eq!(bench.state(2), NodeState::Down);
@@ -253,19 +281,144 @@ proptest! {
                 }
             }
             let judgement = bench.judge(ms);
-            let lost = (1..=7).filter(|node| bench.state(*node) != NodeState::Up).count();
+            let lost = (1..=7).filter(|node| !bench.state(*node).is_up()).count();
             if lost > 1 && lost * 3 > 7 {
                 prop_assert!(bench.world.state.brake().is_some(), "{} of 7 are lost", lost);
             }
             for conclusion in &judgement.conclusions {
                 prop_assert!(!conclusion.evidence.is_empty());
                 if beating.contains(&conclusion.node.get()) {
-                    prop_assert_eq!(conclusion.state, NodeState::Up);
+                    prop_assert!(conclusion.state.is_up(), "{conclusion:?}");
                 }
             }
             for id in &beating {
-                prop_assert_eq!(bench.state(*id), NodeState::Up);
+                prop_assert!(bench.state(*id).is_up());
             }
         }
     }
+}
+
+/// Heartbeats of all nodes every 100 ms; those of one node say that a sync takes so long.
+fn beat(bench: &mut Bench, from_ms: u64, to_ms: u64, sick: u64, disk_sync_ms: u64) {
+    let all: Vec<NodeId> = bench.world.nodes.keys().copied().collect();
+    for ms in (from_ms..=to_ms).step_by(100) {
+        for id in &all {
+            let disk_sync_ms = if id.get() == sick { disk_sync_ms } else { 2 };
+            let heartbeat = Heartbeat { disk_sync_ms, ..Heartbeat::default() };
+            bench.view.heartbeat(*id, heartbeat, at(ms));
+        }
+        bench.judge(ms);
+    }
+}
+
+#[test]
+fn a_node_that_is_much_worse_than_its_peers_is_slow_until_it_has_been_well_for_a_while() {
+    let mut bench = Bench::new(&["a", "b", "c", "d"]);
+    beat(&mut bench, 100, 5_000, 4, 2);
+    beat(&mut bench, 5_100, 5_200, 4, 200);
+    assert_eq!(bench.state(4), NodeState::Up, "a moment is nothing");
+    beat(&mut bench, 5_300, 7_000, 4, 200);
+    assert_eq!(bench.state(4), NodeState::Slow);
+    let liveness = bench.world.state.node(NodeId(4)).expect("there").liveness.clone();
+    assert!(liveness.evidence.starts_with("a sync of its disk takes"), "{liveness:?}");
+    assert!(bench.world.state.brake().is_none(), "it is there, and nothing is lost");
+    // It averages over a few seconds, and then it has to be well for five.
+    beat(&mut bench, 7_100, 12_000, 4, 2);
+    assert_eq!(bench.state(4), NodeState::Recovering);
+    beat(&mut bench, 12_100, 16_000, 4, 2);
+    assert_eq!(bench.state(4), NodeState::Up);
+    // When all are as bad, nobody is slow.
+    let all = [1, 2, 3, 4];
+    for ms in (16_100..30_000).step_by(100) {
+        for id in all {
+            let heartbeat = Heartbeat { disk_sync_ms: 300, ..Heartbeat::default() };
+            bench.view.heartbeat(NodeId(id), heartbeat, at(ms));
+        }
+        bench.judge(ms);
+    }
+    assert!(all.iter().all(|id| bench.state(*id) == NodeState::Up));
+}
+
+#[test]
+fn who_is_lost_again_and_again_comes_back_more_and_more_slowly_and_is_forgiven() {
+    let mut bench = Bench::new(&["a", "b", "c", "d"]);
+    let mut now = 100;
+    let mut waits = Vec::new();
+    for round in 0..8 {
+        if round == 7 {
+            // Ten minutes of good behaviour.
+            bench.run(now, now + 610_000, &[1, 2, 3, 4]);
+            now += 610_100;
+        }
+        bench.view.session_closed(NodeId(4), at(now));
+        bench.view.dial_refused(NodeId(4), at(now));
+        bench.run(now, now, &[1, 2, 3]);
+        assert_eq!(bench.state(4), NodeState::Down);
+        now += 100;
+        bench.view.session_opened(NodeId(4), Incarnation(1), at(now));
+        let back = now;
+        while bench.state(4) != NodeState::Up {
+            bench.run(now, now, &[1, 2, 3, 4]);
+            now += 100;
+        }
+        waits.push((now - back) / 1_000);
+    }
+    assert_eq!(waits, [0, 5, 10, 20, 40, 80, 160, 0]);
+}
+
+#[test]
+fn never_more_than_a_third_of_the_nodes_are_slow() {
+    let mut bench = Bench::new(&["a", "b", "c", "d", "e", "f"]);
+    for ms in (100..5_000).step_by(100) {
+        for id in 1..=6 {
+            let heartbeat = Heartbeat { disk_below_reserve: id > 2, ..Heartbeat::default() };
+            bench.view.heartbeat(NodeId(id), heartbeat, at(ms));
+        }
+        bench.judge(ms);
+    }
+    let slow = (1..=6).filter(|id| bench.state(*id) == NodeState::Slow).count();
+    assert_eq!(slow, 2);
+    // One that was down and is as bad comes back all the same.
+    bench.view.session_closed(NodeId(5), at(5_000));
+    bench.view.dial_refused(NodeId(5), at(5_000));
+    bench.judge(5_000);
+    assert_eq!(bench.state(5), NodeState::Down);
+    bench.view.session_opened(NodeId(5), Incarnation(1), at(5_100));
+    let low = Heartbeat { disk_below_reserve: true, ..Heartbeat::default() };
+    bench.view.heartbeat(NodeId(5), low, at(5_100));
+    for id in [1, 2, 3, 4, 6] {
+        let heartbeat = Heartbeat { disk_below_reserve: id > 2, ..Heartbeat::default() };
+        bench.view.heartbeat(NodeId(id), heartbeat, at(5_100));
+    }
+    bench.judge(5_100);
+    assert_eq!(bench.state(5), NodeState::Up);
+}
+
+#[test]
+fn a_node_whose_disk_does_not_answer_is_suspect_by_its_own_account() {
+    let mut bench = Bench::new(&["a", "b", "c", "d"]);
+    beat(&mut bench, 100, 3_000, 4, 2);
+    // A sync that has not ended, as each heartbeat says.
+    let mut suspect_at = None;
+    for n in 1..=12 {
+        let ms = 3_000 + n * 100;
+        beat(&mut bench, ms, ms, 4, n * 100);
+        if bench.state(4) == NodeState::Suspect {
+            suspect_at.get_or_insert(n * 100);
+        }
+    }
+    assert!(suspect_at.is_some_and(|ms| ms <= 900), "{suspect_at:?}");
+    let liveness = bench.world.state.node(NodeId(4)).expect("there").liveness.clone();
+    assert!(liveness.by_own_account, "no peer has to confirm it: {liveness:?}");
+    // Its disk answers again: it is slow while the averages remember, then it recovers.
+    let mut states = vec![NodeState::Suspect];
+    for ms in (4_300..40_000).step_by(100) {
+        beat(&mut bench, ms, ms, 4, 2);
+        if states.last() != Some(&bench.state(4)) {
+            states.push(bench.state(4));
+        }
+    }
+    let expected = [NodeState::Suspect, NodeState::Slow, NodeState::Recovering, NodeState::Up];
+    assert_eq!(states, expected);
+    assert!(!bench.world.state.node(NodeId(4)).expect("there").liveness.by_own_account);
 }

@@ -19,6 +19,7 @@ struct Bench {
     partition: PartitionId,
     /// The survivors' replicas, and their nodes.
     survivors: Vec<(ReplicaId, NodeId)>,
+    voters: Vec<ReplicaId>,
     lost: NodeId,
 }
 
@@ -43,8 +44,9 @@ impl Bench {
             .filter(|target| target.node != lost)
             .map(|target| (target.id, target.node))
             .collect();
+        let voters = record.targets.iter().map(|target| target.id).collect();
         let takeovers = Takeovers::new(TakeoverOptions::default());
-        Self { world, takeovers, partition, survivors, lost }
+        Self { world, takeovers, partition, survivors, voters, lost }
     }
 
     fn judge(&mut self) {
@@ -83,6 +85,7 @@ impl Bench {
             replica,
             last_log: Some(LogPosition { term: Term(1), leader_id: 1, index }),
             vote_term: Term(1),
+            voters: self.voters.clone(),
             ..GroupPosition::default()
         }
     }
@@ -151,7 +154,7 @@ fn the_longest_log_leads_and_the_record_says_why() {
 fn a_candidate_that_fails_is_tried_again_after_disarming_and_then_the_next_one() {
     let mut bench = Bench::new();
     let calls = bench.begin();
-    bench.collect(&calls, &[9, 5]);
+    bench.collect(&calls, &[9, 9]);
     let (first, second) = (bench.survivors[0], bench.survivors[1]);
     let calls = bench.calls();
     assert_eq!(order(&calls[0]), (first.0, first.0, false));
@@ -176,6 +179,44 @@ fn a_candidate_that_fails_is_tried_again_after_disarming_and_then_the_next_one()
     bench.takeovers.taken_over(calls[0].id, vec![leading]);
     assert_eq!(bench.calls(), Vec::new());
     assert!(bench.takeovers.finished(bench.world.now).is_some());
+}
+
+#[test]
+fn a_candidate_that_the_others_cannot_vote_for_does_not_stand() {
+    let mut bench = Bench::new();
+    let calls = bench.begin();
+    bench.collect(&calls, &[9, 5]);
+    let first = bench.survivors[0];
+    // Whatever is asked, it is for the first, until it has failed.
+    for _ in 0..3 {
+        let calls = bench.calls();
+        assert_eq!(calls.len(), 1);
+        let (asked, candidate, _) = order(&calls[0]);
+        assert_eq!(candidate, first.0);
+        let failed = bench.result(asked, TakeOverOutcome::NotElected);
+        bench.takeovers.taken_over(calls[0].id, vec![failed]);
+    }
+    assert_eq!(bench.calls(), Vec::new(), "the second would only raise the term");
+    bench.wait(300);
+    assert_eq!(bench.begin().len(), 2, "they are asked again");
+    // Of five voters two may be behind: the other two and itself are a majority.
+    let mut bench = Bench::before_the_loss(5, &["a", "b", "c", "d", "e"]);
+    bench.world.kill(bench.lost);
+    bench.judge();
+    let calls = bench.begin();
+    bench.collect(&calls, &[9, 7, 7, 5]);
+    let mut candidates = std::collections::BTreeSet::new();
+    for _ in 0..20 {
+        for call in bench.calls() {
+            let (asked, candidate, _) = order(&call);
+            candidates.insert(candidate);
+            let failed = bench.result(asked, TakeOverOutcome::NotElected);
+            bench.takeovers.taken_over(call.id, vec![failed]);
+        }
+    }
+    let electable: std::collections::BTreeSet<_> =
+        bench.survivors[..3].iter().map(|(replica, _)| *replica).collect();
+    assert_eq!(candidates, electable);
 }
 
 #[test]
@@ -295,6 +336,7 @@ fn a_dismissed_suspicion_leaves_no_trace_and_is_looked_at_again_soon() {
     let mut bench = Bench::before_the_loss(3, &["a", "b", "c"]);
     // The leader's session breaks; its peers still see it.
     bench.world.view.session_closed(bench.lost, bench.world.now);
+    bench.wait(20);
     bench.judge();
     let mut looks = Vec::new();
     for _ in 0..50 {
@@ -329,6 +371,7 @@ fn a_proof_that_the_node_is_gone_waits_for_no_pause_and_no_witness() {
     // The session breaks a moment before the dial is refused, and the survivors know of nothing yet.
     let mut bench = Bench::before_the_loss(3, &["a", "b", "c"]);
     bench.world.view.session_closed(bench.lost, bench.world.now);
+    bench.wait(20);
     bench.judge();
     let calls = bench.begin();
     bench.collect(&calls, &[5, 9]);
@@ -344,6 +387,7 @@ fn a_proof_that_the_node_is_gone_waits_for_no_pause_and_no_witness() {
     // The proof comes while the survivors are being asked.
     let mut bench = Bench::before_the_loss(3, &["a", "b", "c"]);
     bench.world.view.session_closed(bench.lost, bench.world.now);
+    bench.wait(20);
     bench.judge();
     let calls = bench.begin();
     bench.world.kill(bench.lost);

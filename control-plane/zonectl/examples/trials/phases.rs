@@ -9,7 +9,7 @@ use runtime::seams::Environment;
 use serde::Serialize;
 use zonectl::{
     load::{LoadOptions, LoadReport, RunningLoad},
-    zone_process::{Role, ZoneProcesses},
+    zone_process::ZoneProcesses,
 };
 
 use crate::{Arguments, PhaseReport, figures::Spread, zone::Trial};
@@ -67,9 +67,7 @@ pub async fn all(
             outcome.throughput.push(figures);
         }
     }
-    add(kills(&mut trial, arguments).await?);
     add(blackouts(&mut trial, arguments).await?);
-    add(headless(&mut trial, arguments).await?);
     if !arguments.skip_operations {
         add(operations(&mut trial, arguments).await?);
         outcome.moved = quiet(&trial, arguments.quiet).await?;
@@ -113,28 +111,6 @@ async fn end(load: RunningLoad) -> anyhow::Result<LoadReport> {
     Ok(load.finish().await?)
 }
 
-async fn kills(trial: &mut Trial<'_>, arguments: &Arguments) -> anyhow::Result<PhaseReport> {
-    let load = trial.load("kills", arguments.rate).await?;
-    let mut recoveries = Vec::new();
-    for _ in 0..arguments.kills {
-        trial.wait_healthy().await?;
-        trial.environment.sleep(LEAD).await;
-        let (role, id, led) = trial.busiest().await?;
-        let began = trial.environment.now();
-        trial.processes.kill(role)?;
-        recoveries.push(trial.probe(&led, began).await?);
-        trial
-            .wait_for("the death is not noticed", |status| {
-                status.nodes.iter().any(|node| node.id == id && node.state != "up")
-            })
-            .await?;
-        trial.processes.start(role)?;
-    }
-    trial.wait_healthy().await?;
-    let load = end(load).await?;
-    Ok(phase("kills", arguments.kills, &recoveries, &load, String::new()))
-}
-
 async fn blackouts(trial: &mut Trial<'_>, arguments: &Arguments) -> anyhow::Result<PhaseReport> {
     let load = trial.load("blackouts", arguments.rate).await?;
     let mut recoveries = Vec::new();
@@ -150,32 +126,6 @@ async fn blackouts(trial: &mut Trial<'_>, arguments: &Arguments) -> anyhow::Resu
     trial.wait_healthy().await?;
     let load = end(load).await?;
     Ok(phase("blackouts", arguments.blackouts, &recoveries, &load, String::new()))
-}
-
-async fn headless(trial: &mut Trial<'_>, arguments: &Arguments) -> anyhow::Result<PhaseReport> {
-    let load = trial.load("headless", arguments.rate).await?;
-    let mut recoveries = Vec::new();
-    for _ in 0..arguments.headless {
-        trial.wait_healthy().await?;
-        trial.environment.sleep(LEAD).await;
-        let (victim, _, led) = trial.busiest().await?;
-        let members: Vec<Role> = trial.processes.layout().member_roles().collect();
-        for member in &members {
-            trial.processes.kill(*member)?;
-        }
-        // Long enough for the nodes to find that nobody is there.
-        trial.environment.sleep(Duration::from_secs(5)).await;
-        let began = trial.environment.now();
-        trial.processes.kill(victim)?;
-        recoveries.push(trial.probe(&led, began).await?);
-        for member in &members {
-            trial.processes.start(*member)?;
-        }
-        trial.processes.start(victim)?;
-    }
-    trial.wait_healthy().await?;
-    let load = end(load).await?;
-    Ok(phase("headless", arguments.headless, &recoveries, &load, String::new()))
 }
 
 async fn operations(trial: &mut Trial<'_>, arguments: &Arguments) -> anyhow::Result<PhaseReport> {

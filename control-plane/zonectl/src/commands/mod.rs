@@ -1,6 +1,7 @@
 //! One function for each verb.
 
 mod events;
+mod explain;
 mod init;
 mod load;
 mod node;
@@ -160,6 +161,7 @@ async fn carry_out(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Init(arguments) => init::run(context, arguments).await,
         Verb::Status(arguments) => status::run(context, &arguments).await,
         Verb::Node(verb) => node::run(context, verb).await,
+        Verb::Explain(verb) => explain::run(context, verb).await,
         Verb::Partition(verb) => partition::run(context, verb).await,
         Verb::Rebalance(arguments) => rebalance::run(context, &arguments).await,
         Verb::Operation(verb) => operation::run(context, verb).await,

@@ -10,7 +10,7 @@ mod operation;
 mod partition;
 mod status;
 
-pub use node::{NodeDetailForm, NodeForm};
+pub use node::{NodeDetailForm, NodeExplanationForm, NodeForm};
 pub use objects::{DeletedForm, ItemForm, ListForm, PutForm};
 pub use operation::{EventForm, OperationForm, RebalanceForm};
 pub use partition::{PartitionDetailForm, PartitionForm};

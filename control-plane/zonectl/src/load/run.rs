@@ -12,7 +12,7 @@ use client::{Client, ConnectError, Options};
 use futures_util::{StreamExt, stream};
 use runtime::seams::{Environment, Moment};
 use tokio::{sync::Semaphore, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     dispatcher::Run,
@@ -27,11 +27,12 @@ use crate::failure::Failure;
 /// Reads that verify at the same time.
 const VERIFYING_READS: usize = 64;
 
-/// A run under way.
+/// A run under way. When it is dropped, no more requests are made.
 pub struct RunningLoad {
     run: Arc<Run>,
     started: Moment,
     stop: CancellationToken,
+    _stop_at_last: DropGuard,
     shed: Arc<AtomicU64>,
     /// Ends when every request has. When it does, how long requests were made and answered.
     requests: JoinHandle<Duration>,
@@ -90,7 +91,8 @@ pub fn start(
             now.since(started)
         }
     });
-    Ok(RunningLoad { run, started, stop, shed, requests })
+    let stop_at_last = stop.clone().drop_guard();
+    Ok(RunningLoad { run, started, stop, _stop_at_last: stop_at_last, shed, requests })
 }
 
 impl RunningLoad {
@@ -225,6 +227,22 @@ mod tests {
         let report = running.finish().await.unwrap();
         assert!(report.issued >= 3 && report.issued < 1_000, "{report:?}");
         assert_eq!(report.verification, None);
+    }
+
+    #[tokio::test]
+    async fn a_dropped_run_makes_no_more_requests() {
+        let environment = Environment::production();
+        let options = LoadOptions {
+            rate_per_second: 100.0,
+            duration: Duration::from_secs(3_600),
+            ..LoadOptions::default()
+        };
+        let running = start(&environment, vec![client_of_nobody().await], options).unwrap();
+        let run = Arc::downgrade(&running.run);
+        drop(running);
+        while run.strong_count() > 0 {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! Which processes a zone has on this machine, and where each listens and keeps its data.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
 };
@@ -31,6 +32,16 @@ impl fmt::Display for Role {
     }
 }
 
+/// Where a process runs that does not run like the others: in a network namespace, say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The address that it listens at, and at which the others reach it.
+    pub host: String,
+    /// The command in front of its own, such as `nsenter --net=…`. It must end by becoming what comes
+    /// after it, so that its process id is the process's.
+    pub launcher: Vec<String>,
+}
+
 /// A zone on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -39,6 +50,10 @@ pub struct Layout {
     /// Member i listens at P + i and shows metrics at P + 10 + i; node i at P + 100 + i and
     /// P + 200 + i.
     pub base_port: u16,
+    /// The address of this machine at which the processes listen.
+    pub host: String,
+    /// Processes that run elsewhere than at `host`.
+    pub places: BTreeMap<Role, Place>,
     /// Each process has a directory in it; logs are in `logs`.
     pub data: PathBuf,
     /// More arguments for every member.
@@ -56,6 +71,8 @@ impl Layout {
             members,
             index_nodes,
             base_port,
+            host: "127.0.0.1".to_owned(),
+            places: BTreeMap::new(),
             data: data.into(),
             member_arguments: Vec::new(),
             index_node_arguments: Vec::new(),
@@ -117,14 +134,18 @@ impl Layout {
         self.port(role) + offset
     }
 
+    fn host(&self, role: Role) -> &str {
+        self.places.get(&role).map_or(&self.host, |place| &place.host)
+    }
+
     /// host:port of the process's gRPC server.
     pub fn address(&self, role: Role) -> String {
-        format!("127.0.0.1:{}", self.port(role))
+        format!("{}:{}", self.host(role), self.port(role))
     }
 
     /// host:port of the process's `/metrics`.
     pub fn metrics_address(&self, role: Role) -> String {
-        format!("127.0.0.1:{}", self.metrics_port(role))
+        format!("{}:{}", self.host(role), self.metrics_port(role))
     }
 
     /// Every port, and what for.
@@ -166,6 +187,17 @@ impl Layout {
     fn cores_each(&self) -> u32 {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         (u32::try_from(cores).unwrap_or(u32::MAX) / self.index_nodes.max(1)).max(1)
+    }
+
+    /// The program to start and its arguments, so that `program` runs as the process.
+    pub(super) fn command(&self, role: Role, program: &Path) -> (PathBuf, Vec<String>) {
+        let arguments = self.arguments(role);
+        let launcher = self.places.get(&role).map_or(&[][..], |place| &place.launcher);
+        let Some((first, rest)) = launcher.split_first() else {
+            return (program.to_owned(), arguments);
+        };
+        let own = std::iter::once(program.display().to_string()).chain(arguments);
+        (PathBuf::from(first), rest.iter().cloned().chain(own).collect())
     }
 
     /// The process's command line, without the program.
@@ -214,6 +246,28 @@ mod tests {
         assert_eq!(layout.metrics_address(Role::Member(2)), "127.0.0.1:7412");
         assert_eq!(layout.address(Role::IndexNode(4)), "127.0.0.1:7504");
         assert_eq!(layout.metrics_address(Role::IndexNode(4)), "127.0.0.1:7604");
+    }
+
+    #[test]
+    fn a_process_elsewhere_has_its_own_address_and_launcher() {
+        let mut layout = Layout::new(3, 2, 7_400, "/zone");
+        layout.host = "10.0.0.1".into();
+        let place = Place {
+            host: "10.0.0.2".into(),
+            launcher: ["nsenter", "--net=/run/netns/cut"].map(str::to_owned).to_vec(),
+        };
+        layout.places.insert(Role::IndexNode(1), place);
+        assert_eq!(layout.address(Role::IndexNode(0)), "10.0.0.1:7500");
+        assert_eq!(layout.address(Role::IndexNode(1)), "10.0.0.2:7501");
+        let (program, arguments) = layout.command(Role::IndexNode(1), Path::new("/bin/node"));
+        assert_eq!(program, Path::new("nsenter"));
+        assert_eq!(arguments[..2], ["--net=/run/netns/cut", "/bin/node"]);
+        assert!(arguments.contains(&"10.0.0.2:7501".to_owned()), "{arguments:?}");
+        let (program, arguments) = layout.command(Role::IndexNode(0), Path::new("/bin/node"));
+        assert_eq!(
+            (program.as_path(), &arguments),
+            (Path::new("/bin/node"), &layout.arguments(Role::IndexNode(0)),)
+        );
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod zone;
 
 pub use binaries::Binaries;
 pub use error::ProcessError;
-pub use layout::{Layout, Role};
+pub use layout::{Layout, Place, Role};
 pub use process::Exit;
+pub use spawner::spawn;
 pub use zone::ZoneProcesses;

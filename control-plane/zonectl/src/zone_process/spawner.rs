@@ -25,7 +25,10 @@ fn stopped() -> io::Error {
 }
 
 /// Starts the command in a process group of its own; it dies with this process.
-pub(super) fn spawn(mut command: Command) -> io::Result<Child> {
+///
+/// # Errors
+/// If it cannot be started.
+pub fn spawn(mut command: Command) -> io::Result<Child> {
     separate(&mut command);
     let (reply, answer) = channel();
     let mut jobs =

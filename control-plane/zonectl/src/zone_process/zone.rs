@@ -49,7 +49,7 @@ impl ZoneProcesses {
     /// If one of the zone's ports is taken: the first of them.
     pub fn check_ports(&self) -> Result<(), ProcessError> {
         for (port, purpose) in self.layout.ports() {
-            if let Err(source) = TcpListener::bind(("127.0.0.1", port)) {
+            if let Err(source) = TcpListener::bind((self.layout.host.as_str(), port)) {
                 return Err(ProcessError::PortTaken { port, purpose, source });
             }
         }
@@ -68,8 +68,8 @@ impl ZoneProcesses {
             Role::Member(_) => &self.binaries.control_plane,
             Role::IndexNode(_) => &self.binaries.index_node,
         };
-        let arguments = self.layout.arguments(role);
-        let process = Process::start(role, program, &arguments, &self.layout.log_file(role))?;
+        let (program, arguments) = self.layout.command(role, program);
+        let process = Process::start(role, &program, &arguments, &self.layout.log_file(role))?;
         self.running.insert(role, process);
         Ok(())
     }

@@ -136,6 +136,24 @@ async fn node_list_and_show() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn explain_node() {
+    let zone = shared().await;
+    let zonectl = Zonectl::new(&zone.endpoints());
+    let explained = zonectl.json(&["explain", "node", "node-1"]).await;
+    has_fields(&explained, &["evidence", "in_state_for_ms", "lapses", "signals", "events"]);
+    let signals = &explained["signals"];
+    assert_eq!(signals["has_session"], true);
+    assert!(signals["since_heartbeat_ms"].as_u64().unwrap() < 60_000);
+    assert!(signals["disk_free_bytes"].as_u64().unwrap() > 0);
+    let events = list(&explained["events"]);
+    assert!(events.iter().all(|event| event["node_id"] == explained["id"]));
+    assert!(events.iter().any(|event| event["kind"] == "node-registered"), "{events:?}");
+    let text = zonectl.text(&["explain", "node", "node-1"]).await;
+    contains(&text, &["node-1 (node ", "has been ", "disk sync", "node-registered"]);
+    zonectl.run(&["explain", "node", "nobody"]).await.refused(1, &["no node named \"nobody\""]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn partition_list_and_show() {
     let zone = shared().await;
     let zonectl = Zonectl::new(&zone.endpoints());
