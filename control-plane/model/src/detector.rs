@@ -219,11 +219,13 @@ impl Detector {
             .filter(|(id, node)| state.nodes().contains(id) && self.is_fresh(node, now))
             .collect();
         let usual = Usual::of(fresh.values().map(|node| &node.health));
+        let low = fresh.values().filter(|node| node.heartbeat.disk_below_reserve).count();
+        let is_low_unusual = 2 * low < fresh.len();
         let mut ailments = BTreeMap::new();
         for (id, node) in &fresh {
             let is_slow =
                 state.node(*id).is_some_and(|node| node.liveness.state == NodeState::Slow);
-            let ailment = if node.heartbeat.disk_below_reserve {
+            let ailment = if node.heartbeat.disk_below_reserve && is_low_unusual {
                 let words = "its disk has less space left than its reserve".to_owned();
                 Some(Ailing { words, is_stuck: false })
             } else {
