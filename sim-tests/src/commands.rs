@@ -153,6 +153,14 @@ fn draw(generator: &mut StdRng, nodes: &[String], partitions: u32) -> Command {
     }
 }
 
+/// What became of a command.
+enum Given {
+    /// With the operation that it has become, if it becomes one.
+    Accepted(Option<u64>),
+    Refused,
+    ToNobody,
+}
+
 /// Who gives the commands.
 struct Commander {
     environment: Environment,
@@ -183,6 +191,7 @@ pub async fn work(
     let is_drawn = written.is_none();
     let mut written = written.into_iter().flatten().peekable();
     let mut number = 0_u64;
+    let mut accepted = Vec::new();
     while commander.board.phase() == Phase::Faults {
         let command = if is_drawn {
             let pause = generator.random_range(PAUSE_MS);
@@ -197,15 +206,23 @@ pub async fn work(
             due.command
         };
         number += 1;
-        commander.give(&command, &format!("command-{number}")).await;
+        let key = format!("command-{number}");
+        if let Given::Accepted(Some(operation)) = commander.give(&command, &key).await {
+            accepted.push((command, key, operation));
+        }
+    }
+    // Much has happened since, and a node's name may mean another node.
+    for (command, key, operation) in accepted {
+        commander.give_again(&command, &key, operation).await;
     }
     for name in nodes {
         let command = Command::Uncordon { node: name };
         loop {
             // What was refused stays refused under its key.
             number += 1;
-            if commander.give(&command, &format!("command-{number}")).await {
-                break;
+            match commander.give(&command, &format!("command-{number}")).await {
+                Given::Accepted(_) => break,
+                Given::Refused | Given::ToNobody => {}
             }
             commander.environment.sleep(RETRY_PAUSE).await;
         }
@@ -215,8 +232,8 @@ pub async fn work(
 }
 
 impl Commander {
-    /// Gives a command, and again while there is no answer. Whether it was accepted.
-    async fn give(&self, command: &Command, key: &str) -> bool {
+    /// Gives a command, and again while there is no answer.
+    async fn give(&self, command: &Command, key: &str) -> Given {
         for attempt in 0..ATTEMPTS_MAX {
             if attempt > 0 {
                 self.environment.sleep(RETRY_PAUSE).await;
@@ -225,26 +242,27 @@ impl Commander {
                 match self.ask(member, command, key).await {
                     Ok(operation) => {
                         tracing::info!(?command, "command accepted");
-                        self.give_again(command, key, operation).await;
-                        return true;
+                        if let Some(operation) = operation {
+                            self.give_again(command, key, operation).await;
+                        }
+                        return Given::Accepted(operation);
                     }
                     // Not the leader, or no answer: another member, or later.
                     Err(status) if is_elsewhere(&status) => {}
                     Err(status) => {
                         tracing::info!(?command, %status, "command refused");
                         self.check_refusal(command, &status);
-                        return false;
+                        return Given::Refused;
                     }
                 }
             }
         }
         tracing::info!(?command, "nobody took the command");
-        false
+        Given::ToNobody
     }
 
     /// Gives a command again that was accepted. It must not be carried out again (G8).
-    async fn give_again(&self, command: &Command, key: &str, accepted: Option<u64>) {
-        let Some(accepted) = accepted else { return };
+    async fn give_again(&self, command: &Command, key: &str, accepted: u64) {
         for member in &self.members {
             match self.ask(member, command, key).await {
                 Ok(again) if again == Some(accepted) => return,
