@@ -1,12 +1,12 @@
 //! The failure detector: from signals to conclusions, all nodes of a round together, and the brake that
 //! follows from them (G7).
 //!
-//! - *Suspect*: no heartbeat for a while, or its session broke and a dial does not say more, or its heartbeat is late and most of the
-//!   nodes that share partitions with it cannot reach it either. Leadership may move; data stays.
+//! - *Suspect*: no heartbeat for a while, or its session broke and a dial does not say more, or its heartbeat
+//!   is late and most of the nodes that share partitions with it cannot reach it either. And by its own
+//!   account, if a sync of its disk or its tasks' turn does not come to an end while others' do: then it
+//!   cannot hand over. Leadership may move; data stays.
 //! - *Down*: its session is gone and a dial was refused (the process does not exist), or silence for
 //!   long. Repair starts later, by `replace_after`.
-//!   And by its own account, if a sync of its disk or its tasks' turn does not come to an end while others' do:
-//!   then it cannot hand over either.
 //! - *Up* again: only by heartbeats in a session.
 //! - *Slow*: it is heard, but by what it says of itself it is much worse than its peers, or short of disk
 //!   space: leadership moves off it in order. *Recovering*: well again after that, or after it was lost again

@@ -108,8 +108,8 @@ pub async fn watch_disk(
     }
 }
 
-/// Measures how long a sync of the disk takes, until dropped. It shares the
-/// syncs of others, so it costs at most as many as it asks for.
+/// Measures how long a sync of the disk takes, until dropped. It shares the syncs of others, so it costs at
+/// most as many as it asks for.
 pub async fn watch_syncs(environment: Environment, store: Arc<dyn Store>, signs: Arc<Signs>) {
     loop {
         let began = environment.now();
