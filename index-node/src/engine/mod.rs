@@ -5,7 +5,7 @@
 //! - [`types`], [`command`]: identifiers, what a group's log carries.
 //! - [`apply`], [`state_machine`], [`view`]: what entries do, and what reads see of it.
 //! - [`records`], [`keys`], [`lineages`], [`fences`], [`directory`], [`node_records`]: what is persisted.
-//! - [`requests`], [`reads`], [`error`], [`service`]: what clients ask, up to the wire.
+//! - [`requests`], [`reads`], `awaiting`, [`error`], [`service`]: what clients ask, up to the wire.
 //! - [`membership`], [`takeover`], [`report`], [`heat`]: what the control plane and the peers ask.
 //! - [`snapshot`], [`snapshot_stream`], [`snapshot_receive`]: a replica's content on its way to another.
 //! - [`transport`]: how messages leave; [`host_peer`]: how they come in; [`host_orders`]: orders.
@@ -16,6 +16,7 @@
 //! through one store with one write-ahead log, so what a crash keeps is a prefix of all of it.
 
 pub mod apply;
+mod awaiting;
 pub mod clock;
 pub mod codec;
 pub mod command;

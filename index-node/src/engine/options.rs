@@ -20,6 +20,10 @@ pub struct EngineOptions {
     pub write_timeout: Duration,
     /// Client writes that may be under way on this node.
     pub writes_in_flight_max: usize,
+    /// How long a request waits for a group's next leader: less than a client's attempt lasts (300 ms).
+    pub leader_wait_max: Duration,
+    /// Requests on this node that may wait so.
+    pub leader_waits_max: usize,
     /// Reads that may wait for confirmation, for each group.
     pub reads_waiting_max: usize,
     /// A group's log is cut after so many entries.
@@ -42,6 +46,8 @@ impl Default for EngineOptions {
             read_timeout: Duration::from_secs(1),
             write_timeout: Duration::from_secs(5),
             writes_in_flight_max: 8_192,
+            leader_wait_max: Duration::from_millis(200),
+            leader_waits_max: 4_096,
             reads_waiting_max: 16_384,
             log_entries_per_snapshot: 5_000,
             log_entries_kept: 2_000,

@@ -18,7 +18,7 @@ use runtime::{
     seams::{Environment, Moment},
     store::{Store, StoreError},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -55,6 +55,8 @@ pub(super) struct Shared {
     pub(super) changes: Changes,
     pub(super) disk_below_reserve: AtomicBool,
     pub(super) writes_in_flight: Semaphore,
+    /// Requests that wait here for a partition's next leader.
+    pub(super) leader_waits: Semaphore,
     /// Cancelled when the store failed: the process has to stop.
     pub(super) store_failed: CancellationToken,
 }
@@ -92,6 +94,8 @@ pub struct Replica {
     pub(super) receiving: AtomicBool,
     failure: Mutex<Option<String>>,
     sight: Mutex<LeaderSight>,
+    /// Rises when another leader is heard of.
+    pub(super) sightings: watch::Sender<u64>,
     /// How far the others were, roughly, when the last tick looked.
     standing: Mutex<Vec<Standing>>,
     position: Mutex<ReportedPosition>,
@@ -180,6 +184,7 @@ impl Replica {
             receiving: AtomicBool::new(false),
             failure: Mutex::new(None),
             sight: Mutex::new(LeaderSight { heard: None, known_at: now }),
+            sightings: watch::Sender::new(0),
             standing: Mutex::default(),
             position: Mutex::new(ReportedPosition { last_index: None, at: now }),
             stopping,
@@ -328,6 +333,8 @@ impl Replica {
         let mut sight = self.sight();
         sight.known_at = self.shared.environment.now();
         if sight.heard.replace(leader) != Some(leader) {
+            drop(sight);
+            self.sightings.send_modify(|count| *count += 1);
             self.shared.changes.mark(self.id());
         }
     }

@@ -78,9 +78,7 @@ impl Replica {
                 retry_after: Duration::from_secs(1),
             });
         }
-        if !self.is_leader() {
-            return Err(self.wrong_leader());
-        }
+        self.await_leading().await?;
         let state = self.view.state();
         self.check_range(&state, request.range_epoch, &request.key)?;
         let now_ms = self.clock.now_ms();
@@ -146,7 +144,7 @@ impl Replica {
             Ok(Ok(response)) => Ok(response.data),
             Ok(Err(RaftError::APIError(error))) => match error {
                 // The only refusal that comes before the entry is in the log.
-                ClientWriteError::ForwardToLeader(forward) => Err(self.forwarded(forward)),
+                ClientWriteError::ForwardToLeader(forward) => Err(self.forwarded(forward).await),
                 ClientWriteError::LogEntryDiscarded(_) => {
                     runtime::mark!("write: a new leader discarded its entry");
                     Err(unknown("the leader changed while it was under way".to_owned()))
@@ -162,17 +160,17 @@ impl Replica {
         }
     }
 
-    fn forwarded(&self, forward: ForwardToLeader<TypeConfig>) -> RequestError {
-        let leader = forward.leader_id.map(|replica| Placement {
-            replica: ReplicaId(replica),
-            node: forward.leader_node.map_or(NodeId(0), |node| node.node_id),
-        });
-        RequestError::WrongLeader { partition: self.partition(), leader }
-    }
-
-    fn wrong_leader(&self) -> RequestError {
-        let leader = self.leader().filter(|leader| leader.replica != self.id());
-        RequestError::WrongLeader { partition: self.partition(), leader }
+    async fn forwarded(&self, forward: ForwardToLeader<TypeConfig>) -> RequestError {
+        // Named before it leads: it would send the client back.
+        let is_handed_over = self.is_leader();
+        match forward.leader_id {
+            Some(replica) if !is_handed_over => {
+                let node = forward.leader_node.map_or(NodeId(0), |node| node.node_id);
+                let leader = Some(Placement { replica: ReplicaId(replica), node });
+                RequestError::WrongLeader { partition: self.partition(), leader }
+            }
+            Some(_) | None => self.await_successor().await,
+        }
     }
 
     fn check_range(
@@ -204,13 +202,16 @@ impl Replica {
 
     /// Refuses what another replica has to answer without a round to the quorum.
     async fn confirm_leadership(&self) -> Result<(), RequestError> {
-        if !self.is_leader() {
-            return Err(self.wrong_leader());
-        }
+        self.await_leading().await?;
         if planted::is_planted(Bug::CutOffLeaderReads) {
             return Ok(());
         }
-        self.reads.confirm().await
+        match self.reads.confirm().await {
+            Err(RequestError::WrongLeader { .. }) if self.is_leader() => {
+                Err(self.await_successor().await)
+            }
+            confirmed => confirmed,
+        }
     }
 
     /// Reads one key.

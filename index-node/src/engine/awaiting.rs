@@ -1,0 +1,71 @@
+//! Requests that come in while a group changes its leader wait here for the next one.
+//!
+//! In a takeover or a hand-over nobody leads for some milliseconds. A client that is sent away asks again
+//! after a backoff, which is longer than that, and meanwhile every replica answers it several times. So a
+//! replica that knows of no leader, and one that is handing over, keep the request for a moment: it is
+//! answered by this replica if that leads then, and otherwise with a hint that is right.
+//!
+//! Nothing was proposed for a request that waits, and it waits for less than a client's attempt lasts.
+
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
+
+use super::{error::RequestError, replica::Replica};
+
+impl Replica {
+    /// Returns when this replica leads, or says who does.
+    ///
+    /// # Errors
+    /// [`RequestError::WrongLeader`]: another replica leads, or nobody has come to lead in time.
+    pub(super) async fn await_leading(&self) -> Result<(), RequestError> {
+        if self.is_leader() {
+            return Ok(());
+        }
+        if self.leader().is_none() {
+            self.wait(|| self.is_leader() || self.leader().is_some()).await;
+        }
+        if self.is_leader() {
+            runtime::mark!("request: waited until this replica led");
+            return Ok(());
+        }
+        Err(self.wrong_leader())
+    }
+
+    /// A request was refused because this leader is handing over: who leads, once somebody does.
+    pub(super) async fn await_successor(&self) -> RequestError {
+        let succeeded = || self.leader().is_some_and(|leader| leader.replica != self.id());
+        self.wait(succeeded).await;
+        if succeeded() {
+            runtime::mark!("request: waited for the end of a hand-over");
+        }
+        self.wrong_leader()
+    }
+
+    fn wrong_leader(&self) -> RequestError {
+        let leader = self.leader().filter(|leader| leader.replica != self.id());
+        RequestError::WrongLeader { partition: self.partition(), leader }
+    }
+
+    /// Until it is so, but not for long; not at all if too many wait already.
+    async fn wait(&self, is_so: impl Fn() -> bool) {
+        let Ok(_permit) = self.shared.leader_waits.try_acquire() else {
+            runtime::mark!("request: too many wait for a leader");
+            return;
+        };
+        let mut metrics = self.raft.server_metrics();
+        let mut sightings = self.sightings.subscribe();
+        let waiting = async {
+            while !is_so() {
+                tokio::select! {
+                    biased;
+                    changed = metrics.changed() => if changed.is_err() { return },
+                    changed = sightings.changed() => if changed.is_err() { return },
+                }
+            }
+        };
+        let limit: Duration = self.shared.options.leader_wait_max;
+        // Level, not edge: whoever asked looks again.
+        let _ = runtime::time::timeout(limit, waiting).await;
+    }
+}
