@@ -119,7 +119,7 @@ impl Default for PeerTimers {
     fn default() -> Self {
         Self {
             ping_interval_ms: 100,
-            lost_after_ms: 750,
+            lost_after_ms: 700,
             control_plane_silence_ms: 2_000,
             takeover_rank_step_ms: 500,
             leaderless_after_ms: 1_000,

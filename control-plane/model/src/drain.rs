@@ -17,6 +17,10 @@ const NAMED_MAX: usize = 16;
 const WORDED_MAX: usize = 8;
 /// Partitions of one drain that are looked at in one round.
 const EXAMINED_MAX: usize = 64;
+/// For how long a drain moves no replicas while the node still has leaderships to hand over: copies would slow
+/// the hand-overs down, for which clients wait. After that one leadership that does not go holds up its own
+/// partition only.
+const HAND_OVER_FIRST_MS: u64 = 2_000;
 
 /// What a drain would break.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,6 +162,9 @@ impl Step<'_> {
     fn moves(&self, loads: &mut Loads, changes: &mut Vec<ChangeProposal>) -> String {
         let mut note = String::new();
         let mut examined = 0;
+        if self.is_handing_over() {
+            return note;
+        }
         for id in self.state.partitions_on(self.node) {
             let Some(partition) = self.state.partition(id) else { continue };
             let Some(source) = partition.target_on(self.node) else { continue };
@@ -199,6 +206,15 @@ impl Step<'_> {
             });
         }
         note
+    }
+
+    /// Whether the drain has just begun, and leaderships are on their way to other nodes.
+    fn is_handing_over(&self) -> bool {
+        let began = self.state.operation(self.operation).map(|operation| operation.started_at);
+        let lasts_ms = began
+            .map_or(u64::MAX, |began| self.state.zone_time().get().saturating_sub(began.get()));
+        lasts_ms < HAND_OVER_FIRST_MS
+            && self.state.partitions_on(self.node).any(|id| self.must_hand_over_first(id))
     }
 
     /// Whether the node leads the partition and another voter can take over: leaderships go first.

@@ -23,7 +23,7 @@ use crate::{
 /// Messages that may wait for the connection to take them.
 const QUEUE_MESSAGES: usize = 64;
 /// Changes of replicas are gathered for so long.
-const REPORT_INTERVAL: Duration = Duration::from_millis(20);
+const REPORT_INTERVAL: Duration = Duration::from_millis(5);
 const HEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// Refusals in one message.
 const REFUSALS_MAX: usize = 256;

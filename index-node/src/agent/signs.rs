@@ -18,7 +18,7 @@ use crate::engine::host::ReplicaHost;
 const DISK_INTERVAL: Duration = Duration::from_secs(1);
 const LAG_INTERVAL: Duration = Duration::from_millis(10);
 /// The pause between two syncs that are measured.
-const SYNC_INTERVAL: Duration = Duration::from_millis(200);
+const SYNC_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The latest observations; heartbeats carry them.
 #[derive(Default)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use openraft::error::{ClientWriteError, ForwardToLeader, RaftError};
+use openraft::error::{ClientWriteError, ForwardReason, ForwardToLeader, RaftError};
 use planted::Bug;
 use runtime::store::{Scan, StoreError};
 use std::sync::atomic::Ordering::Relaxed;
@@ -61,6 +61,13 @@ pub struct ListPage {
     pub items: Vec<Found>,
     pub covered_to: Bytes,
     pub more_here: bool,
+}
+
+/// What became of one attempt to put a command into the log.
+enum Proposed {
+    Applied(PartitionOutcome),
+    /// Nothing: no quorum has confirmed this leadership yet, or not for long.
+    Unconfirmed,
 }
 
 impl Replica {
@@ -137,14 +144,33 @@ impl Replica {
     }
 
     async fn propose(&self, command: PartitionCommand) -> Result<PartitionOutcome, RequestError> {
+        match self.propose_once(command.clone()).await? {
+            Proposed::Applied(outcome) => return Ok(outcome),
+            // A leader has to have been heard by a quorum before it takes writes.
+            Proposed::Unconfirmed => self.confirm_soon().await?,
+        }
+        match self.propose_once(command).await? {
+            Proposed::Applied(outcome) => Ok(outcome),
+            Proposed::Unconfirmed => Err(RequestError::Unavailable {
+                partition: self.partition(),
+                problem: "no quorum has confirmed the leadership for long".to_owned(),
+            }),
+        }
+    }
+
+    async fn propose_once(&self, command: PartitionCommand) -> Result<Proposed, RequestError> {
         let unknown = |problem: String| RequestError::OutcomeUnknown { problem };
         let limit = self.shared.options.write_timeout;
         let proposal = runtime::time::timeout(limit, self.raft.client_write(command));
         match proposal.await {
-            Ok(Ok(response)) => Ok(response.data),
+            Ok(Ok(response)) => Ok(Proposed::Applied(response.data)),
             Ok(Err(RaftError::APIError(error))) => match error {
-                // The only refusal that comes before the entry is in the log.
-                ClientWriteError::ForwardToLeader(forward) => Err(self.forwarded(forward).await),
+                // The only refusals that come before the entry is in the log.
+                ClientWriteError::ForwardToLeader(forward) => match forward.reason {
+                    ForwardReason::LeaseExpired => Ok(Proposed::Unconfirmed),
+                    ForwardReason::LeadershipTransfer => Err(self.await_successor().await),
+                    ForwardReason::NotLeader => Err(self.forwarded(forward)),
+                },
                 ClientWriteError::LogEntryDiscarded(_) => {
                     runtime::mark!("write: a new leader discarded its entry");
                     Err(unknown("the leader changed while it was under way".to_owned()))
@@ -160,17 +186,25 @@ impl Replica {
         }
     }
 
-    async fn forwarded(&self, forward: ForwardToLeader<TypeConfig>) -> RequestError {
-        // Named before it leads: it would send the client back.
-        let is_handed_over = self.is_leader();
-        match forward.leader_id {
-            Some(replica) if !is_handed_over => {
-                let node = forward.leader_node.map_or(NodeId(0), |node| node.node_id);
-                let leader = Some(Placement { replica: ReplicaId(replica), node });
-                RequestError::WrongLeader { partition: self.partition(), leader }
-            }
-            Some(_) | None => self.await_successor().await,
-        }
+    /// Has the leadership confirmed by a quorum, for which a request does not wait for long.
+    async fn confirm_soon(&self) -> Result<(), RequestError> {
+        let limit = self.shared.options.leader_wait_max;
+        let confirmed = runtime::time::timeout(limit, self.reads.confirm()).await;
+        runtime::mark!("write: waited until a quorum had confirmed the leadership");
+        confirmed.unwrap_or_else(|_| {
+            Err(RequestError::Unavailable {
+                partition: self.partition(),
+                problem: format!("no quorum has confirmed the leadership within {limit:?}"),
+            })
+        })
+    }
+
+    fn forwarded(&self, forward: ForwardToLeader<TypeConfig>) -> RequestError {
+        let leader = forward.leader_id.map(|replica| Placement {
+            replica: ReplicaId(replica),
+            node: forward.leader_node.map_or(NodeId(0), |node| node.node_id),
+        });
+        RequestError::WrongLeader { partition: self.partition(), leader }
     }
 
     fn check_range(

@@ -5,6 +5,9 @@
 //! the time that has passed but the time *during which this node was listening*: each step counts at
 //! most twice the interval between two questions, so that a node that was frozen itself does not wake
 //! up with the conviction that everybody else is gone.
+//!
+//! While there is a connection to the peer, only what comes back on it counts: a peer that nothing reaches
+//! goes on sending for a while, and is of no use to anybody.
 
 use std::{
     collections::BTreeMap,
@@ -103,11 +106,21 @@ impl ConnectionWatch {
         });
     }
 
-    /// Something came from the peer, on whichever connection. A message that was still on its way does
-    /// not bring back a peer whose address refuses: only a connection does.
-    pub(super) fn heard(&self, node: NodeId) {
+    /// An answer came from the peer, on the connection to it. One that was still on its way does not bring
+    /// back a peer whose address refuses: only a connection does.
+    pub(super) fn answered(&self, node: NodeId) {
+        self.hear(node, |_| true);
+    }
+
+    /// The peer has asked something, on the connection that it has made. If there is one to it, too, then
+    /// what comes back on that one decides; and who was lost has to be reached again.
+    pub(super) fn asked(&self, node: NodeId) {
+        self.hear(node, |peer| !peer.connected && !peer.is_lost(self.lost_after));
+    }
+
+    fn hear(&self, node: NodeId, counts: impl FnOnce(&Peer) -> bool) {
         let mut peers = self.lock();
-        let Some(peer) = peers.get_mut(&node) else { return };
+        let Some(peer) = peers.get_mut(&node).filter(|peer| counts(peer)) else { return };
         let was_lost = peer.is_lost(self.lost_after);
         peer.silence = Duration::ZERO;
         let changed = was_lost != peer.is_lost(self.lost_after);
@@ -171,7 +184,7 @@ mod tests {
         assert!(!watch.is_lost(PEER) && !watch.is_reachable(PEER));
         watch.broken(PEER, true);
         assert!(watch.is_lost(PEER));
-        watch.heard(PEER);
+        watch.answered(PEER);
         assert!(watch.is_lost(PEER), "a message that was still on its way proves nothing");
         watch.connected(PEER);
         assert!(!watch.is_lost(PEER));
@@ -190,14 +203,37 @@ mod tests {
         watch.listened(PEER, TICK);
         assert!(watch.is_lost(PEER));
         assert_eq!(watch.lost(), [PEER]);
-        watch.heard(PEER);
+        watch.answered(PEER);
+        assert!(!watch.is_lost(PEER));
+    }
+
+    #[test]
+    fn a_peer_that_asks_and_does_not_answer_is_lost() {
+        let silence = |watch: &ConnectionWatch| {
+            for _ in 0..10 {
+                watch.listened(PEER, TICK);
+                watch.asked(PEER);
+            }
+            watch.is_lost(PEER)
+        };
+        let watch = watch();
+        watch.begin(PEER);
+        assert!(
+            !silence(&watch),
+            "there is no connection to it yet: that it asks is a sign of life"
+        );
+        watch.connected(PEER);
+        assert!(silence(&watch));
+        watch.broken(PEER, false);
+        assert!(silence(&watch), "it has to be reached again");
+        watch.connected(PEER);
         assert!(!watch.is_lost(PEER));
     }
 
     #[test]
     fn nobody_is_lost_who_is_not_watched() {
         let watch = watch();
-        watch.heard(PEER);
+        watch.answered(PEER);
         assert!(!watch.is_lost(PEER) && watch.lost().is_empty());
         watch.broken(PEER, true);
         watch.end(PEER);

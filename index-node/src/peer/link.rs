@@ -259,7 +259,7 @@ impl Link {
         loop {
             match runtime::time::timeout(self.context.lost_after * 2, answers.message()).await {
                 Ok(Ok(Some(message))) => {
-                    self.context.watch.heard(self.to);
+                    self.context.watch.answered(self.to);
                     for frame in message.frames {
                         self.pending.answer(frame);
                     }

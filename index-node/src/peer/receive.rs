@@ -61,7 +61,7 @@ impl Reception {
                 }
                 message = requests.next() => {
                     let Some(Ok(message)) = message else { return };
-                    self.watch.heard(self.from);
+                    self.watch.asked(self.from);
                     if message.ping != 0
                         && answers.send(Outgoing::Pong(message.ping)).await.is_err()
                     {

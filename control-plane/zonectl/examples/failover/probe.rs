@@ -12,7 +12,7 @@ use crate::record::Again;
 
 /// Writes to one partition begin so far apart until one is acknowledged: a single one would show its own
 /// retries instead of the partition.
-pub const INTERVAL: Duration = Duration::from_millis(20);
+pub const INTERVAL: Duration = Duration::from_millis(10);
 
 /// Writes to one partition that wait at the same time, at most.
 pub const OUTSTANDING_MAX: usize = 10;

@@ -1,6 +1,7 @@
 //! Groups of replicas on several hosts in one process, with a network that tests can cut.
 
 mod apply;
+mod awaiting;
 mod chaos;
 mod digest;
 mod harness;
