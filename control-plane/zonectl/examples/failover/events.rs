@@ -71,6 +71,8 @@ impl EventLog {
         let line = |seen: Seen| EventLine {
             after_ms: seen.at.since(since).as_secs_f64() * 1e3,
             kind: seen.event.kind,
+            partition_id: seen.event.partition_id,
+            node_id: seen.event.node_id,
             message: seen.event.message,
             reason: seen.event.reason,
         };

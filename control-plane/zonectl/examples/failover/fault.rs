@@ -29,8 +29,12 @@ pub enum Fault {
     Leave,
     /// An index node is drained, and then takes part again.
     Drain,
+    /// All processors are busy with something else for a minute.
+    Saturate,
     /// The file system under an index node stands still.
     StallDisk,
+    /// It does so for a minute.
+    StallDiskLong,
     /// `kill -9` of etcd's leader, with etcd's default timeouts.
     EtcdKill,
     /// SIGSTOP of etcd's leader, with etcd's default timeouts.
@@ -54,6 +58,9 @@ pub enum Goal {
     DecidingWithin { max_ms: f64 },
     /// No failed index request.
     NoneFailed,
+    /// No failed index request; no node is called down that is alive, and no partition's leader changes more
+    /// often than so: away from a node that seems lost, and back.
+    NobodyDown { leader_changes_max: u64 },
 }
 
 /// The timeouts of etcd.
@@ -101,7 +108,9 @@ impl Fault {
             Self::CutOutgoing => "cut off, outgoing only",
             Self::CutIncoming => "cut off, incoming only",
             Self::CutBothWays => "cut off, both ways",
+            Self::Saturate => "processors busy for a minute",
             Self::StallDisk => "disk stands still",
+            Self::StallDiskLong => "… for a minute",
             Self::EtcdKill => "etcd: kill -9 leader",
             Self::EtcdFreeze => "etcd: SIGSTOP leader",
             Self::EtcdTunedKill => "etcd tuned: kill -9 leader",
@@ -112,6 +121,7 @@ impl Fault {
     pub fn default_trials(self) -> u32 {
         match self {
             Self::KillIndexNode | Self::KillLeader => 50,
+            Self::Saturate | Self::StallDiskLong => 3,
             Self::Nothing
             | Self::FreezeIndexNode
             | Self::Leave
@@ -129,6 +139,11 @@ impl Fault {
         }
     }
 
+    /// Trials of a run that is to be over soon.
+    pub fn quick_trials(self) -> u32 {
+        if matches!(self, Self::Saturate | Self::StallDiskLong) { 1 } else { 3 }
+    }
+
     pub fn need(self) -> Need {
         match self {
             Self::Nothing
@@ -137,10 +152,11 @@ impl Fault {
             | Self::FreezeIndexNode
             | Self::Leave
             | Self::Drain
+            | Self::Saturate
             | Self::ControlPlaneDown
             | Self::ControlPlaneDownAndKill => Need::Nothing,
             Self::CutOutgoing | Self::CutIncoming | Self::CutBothWays => Need::Namespace,
-            Self::StallDisk => Need::Disk,
+            Self::StallDisk | Self::StallDiskLong => Need::Disk,
             Self::EtcdKill | Self::EtcdFreeze => Need::Etcd(Timers::Default),
             Self::EtcdTunedKill | Self::EtcdTunedFreeze => Need::Etcd(Timers::Tuned),
         }
@@ -168,6 +184,9 @@ impl Fault {
             | Self::CutIncoming
             | Self::CutBothWays
             | Self::StallDisk => Some(Goal::AgainWithin { p99_ms: 1_000.0 }),
+            Self::Saturate | Self::StallDiskLong => {
+                Some(Goal::NobodyDown { leader_changes_max: 2 })
+            }
             Self::Leave | Self::Drain => Some(Goal::Unnoticed { wait_ms: 20.0 }),
             Self::KillLeader => Some(Goal::DecidingWithin { max_ms: 1_000.0 }),
             Self::ControlPlaneDown => Some(Goal::NoneFailed),
@@ -193,7 +212,9 @@ impl Fault {
             | Self::CutOutgoing
             | Self::CutIncoming
             | Self::CutBothWays
+            | Self::Saturate
             | Self::StallDisk
+            | Self::StallDiskLong
             | Self::EtcdKill
             | Self::EtcdFreeze
             | Self::EtcdTunedKill
@@ -216,6 +237,7 @@ impl Fault {
             | Self::EtcdTunedKill
             | Self::EtcdTunedFreeze => 6.0,
             Self::ControlPlaneDown | Self::ControlPlaneDownAndKill | Self::StallDisk => 9.0,
+            Self::Saturate | Self::StallDiskLong => 66.0,
         }
     }
 }
@@ -238,14 +260,16 @@ mod tests {
         let all = Fault::all();
         let zone = all.iter().filter(|fault| !fault.is_etcd()).count();
         assert!(all[..zone].iter().all(|fault| !fault.is_etcd()));
-        assert_eq!(all[zone - 1], Fault::StallDisk);
+        assert_eq!(all[zone - 2..zone], [Fault::StallDisk, Fault::StallDiskLong]);
     }
 
     #[test]
-    fn the_two_kills_have_fifty_trials_and_the_rest_fifteen() {
+    fn the_two_kills_have_fifty_trials_and_the_rest_fifteen_unless_they_last_a_minute() {
         let fifty: Vec<Fault> =
             Fault::all().iter().copied().filter(|fault| fault.default_trials() == 50).collect();
         assert_eq!(fifty, [Fault::KillIndexNode, Fault::KillLeader]);
-        assert!(Fault::all().iter().all(|fault| fault.default_trials() >= 15));
+        for fault in Fault::all() {
+            assert!(fault.default_trials() >= 15 || fault.usual_seconds() > 60.0, "{fault:?}");
+        }
     }
 }

@@ -24,10 +24,10 @@ pub struct Arguments {
     /// Only these faults, separated by commas.
     #[arg(long, value_delimiter = ',', value_name = "FAULT,…")]
     pub only: Vec<Fault>,
-    /// Trials of each fault [default: 50 of the two kills in the zone, 15 of the others].
+    /// Trials of each fault [default: 50 of the two kills in the zone, 3 of what lasts a minute, 15 of the others].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub trials: Option<u32>,
-    /// Three trials of each fault: under 10 minutes in all.
+    /// Three trials of each fault, one of those that last a minute: under 10 minutes in all.
     #[arg(long, conflicts_with = "trials")]
     pub quick: bool,
     /// Keep finished trials here, one per line; the same command goes on after the last one.
@@ -61,9 +61,6 @@ pub struct Conditions {
     pub version: String,
 }
 
-/// Trials of each fault with `--quick`.
-const QUICK_TRIALS: u32 = 3;
-
 impl Arguments {
     pub fn conditions(&self) -> Conditions {
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
@@ -80,7 +77,7 @@ impl Arguments {
         let wanted = |fault: &Fault| self.only.is_empty() || self.only.contains(fault);
         let trials = |fault: Fault| match (self.trials, self.quick) {
             (Some(trials), _) => trials,
-            (None, true) => QUICK_TRIALS,
+            (None, true) => fault.quick_trials(),
             (None, false) => fault.default_trials(),
         };
         let all = Fault::all().iter().copied();
@@ -102,7 +99,8 @@ mod tests {
         assert_eq!(arguments("failover").plan()[1], (Fault::KillIndexNode, 50));
         let some = arguments("failover --only drain,kill-index-node --trials 2").plan();
         assert_eq!(some, [(Fault::KillIndexNode, 2), (Fault::Drain, 2)]);
-        assert!(arguments("failover --quick").plan().iter().all(|(_, trials)| *trials == 3));
+        let quick = arguments("failover --quick").plan();
+        assert!(quick.iter().all(|(fault, trials)| *trials == fault.quick_trials()));
         assert!(Arguments::try_parse_from(["failover", "--quick", "--trials", "2"]).is_err());
     }
 }

@@ -1,5 +1,7 @@
 //! What one trial has shown: a line of the state file, an entry of the JSON.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{fault::Fault, noise::MachineNoise};
@@ -63,6 +65,12 @@ pub struct ErrorCount {
 pub struct EventLine {
     pub after_ms: f64,
     pub kind: String,
+    /// 0: it is about no partition.
+    #[serde(default)]
+    pub partition_id: u64,
+    /// 0: it is about no node.
+    #[serde(default)]
+    pub node_id: u64,
     pub message: String,
     pub reason: String,
 }
@@ -70,6 +78,30 @@ pub struct EventLine {
 impl TrialRecord {
     pub fn first_again_ms(&self) -> Option<f64> {
         self.again.iter().map(|again| again.again_ms).reduce(f64::min)
+    }
+
+    fn count(&self, kind: &str) -> u64 {
+        self.events.iter().filter(|event| event.kind == kind).count() as u64
+    }
+
+    /// How often a node was called down.
+    pub fn called_down(&self) -> u64 {
+        self.count("node-down")
+    }
+
+    /// How often a node was suspected.
+    pub fn suspected(&self) -> u64 {
+        self.count("node-suspect")
+    }
+
+    /// How often that partition's leader changed whose leader changed most.
+    pub fn leader_changes_max(&self) -> u64 {
+        let changes = self.events.iter().filter(|event| event.kind == "leader-changed");
+        let mut of: BTreeMap<u64, u64> = BTreeMap::new();
+        for event in changes {
+            *of.entry(event.partition_id).or_default() += 1;
+        }
+        of.into_values().max().unwrap_or(0)
     }
 
     pub fn last_again_ms(&self) -> Option<f64> {
@@ -112,6 +144,28 @@ pub mod tests {
             machine: MachineNoise::default(),
             took_seconds: 8.0,
         }
+    }
+
+    #[test]
+    fn what_happened_to_nodes_and_leaders_is_counted() {
+        let event = |kind: &str, partition_id| EventLine {
+            after_ms: 1.0,
+            kind: kind.to_owned(),
+            partition_id,
+            node_id: 0,
+            message: String::new(),
+            reason: String::new(),
+        };
+        let mut trial = record(Fault::Saturate, 1, &[]);
+        assert_eq!((trial.called_down(), trial.leader_changes_max()), (0, 0));
+        trial.events = vec![
+            event("node-suspect", 0),
+            event("leader-changed", 3),
+            event("leader-changed", 4),
+            event("node-down", 0),
+            event("leader-changed", 4),
+        ];
+        assert_eq!((trial.called_down(), trial.suspected(), trial.leader_changes_max()), (1, 1, 2));
     }
 
     #[test]

@@ -11,12 +11,15 @@ use crate::{
     fault::Fault,
     probe,
     record::Again,
-    sandbox::Direction,
+    sandbox::{Direction, Spinners},
     zone::{Victim, Zone, node_reference},
 };
 
 /// How long an index node stays frozen, cut off or without its disk, at least.
 const HELD_AT_LEAST: Duration = Duration::from_secs(3);
+
+/// How long the processors are busy, and a disk stands still, to see whether what follows from it stays small.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// How long the whole control plane stays down: long enough for every node to find that nobody is there.
 const DOWN_FOR: Duration = Duration::from_secs(5);
@@ -66,7 +69,7 @@ impl Struck {
 impl Target {
     pub async fn choose(zone: &Zone, fault: Fault) -> anyhow::Result<Self> {
         match fault {
-            Fault::Nothing | Fault::ControlPlaneDown => Ok(Self::Nobody),
+            Fault::Nothing | Fault::Saturate | Fault::ControlPlaneDown => Ok(Self::Nobody),
             Fault::KillIndexNode
             | Fault::FreezeIndexNode
             | Fault::Leave
@@ -75,7 +78,7 @@ impl Target {
             Fault::CutOutgoing | Fault::CutIncoming | Fault::CutBothWays => {
                 Ok(Self::IndexNode(zone.leading(cut_role(zone)).await?))
             }
-            Fault::StallDisk => {
+            Fault::StallDisk | Fault::StallDiskLong => {
                 let (role, _) = zone.disk.as_ref().context("no node has a disk of its own")?;
                 Ok(Self::IndexNode(zone.leading(*role).await?))
             }
@@ -134,9 +137,16 @@ pub async fn strike(zone: &mut Zone, fault: Fault, target: &Target) -> anyhow::R
             let role = target.victim()?.role;
             let since = zone.environment.now();
             zone.processes.freeze(role)?;
-            let again = held(zone, target, since).await;
+            let again = held(zone, target, since, HELD_AT_LEAST).await;
             zone.processes.thaw(role)?;
             again
+        }
+        Fault::Saturate => {
+            let since = zone.environment.now();
+            let spinners = Spinners::start().context("the processors cannot be made busy")?;
+            zone.environment.sleep(MINUTE).await;
+            drop(spinners);
+            Ok(Struck::new(since, Vec::new()))
         }
         Fault::Leave => leave(zone, target).await,
         Fault::Drain => drain(zone, target).await,
@@ -145,11 +155,12 @@ pub async fn strike(zone: &mut Zone, fault: Fault, target: &Target) -> anyhow::R
         Fault::CutOutgoing => cut(zone, target, Direction::Outgoing).await,
         Fault::CutIncoming => cut(zone, target, Direction::Incoming).await,
         Fault::CutBothWays => cut(zone, target, Direction::Both).await,
-        Fault::StallDisk => {
+        Fault::StallDisk | Fault::StallDiskLong => {
+            let lasting = if fault == Fault::StallDisk { HELD_AT_LEAST } else { MINUTE };
             let since = zone.environment.now();
             let (_, disk) = zone.disk.as_ref().context("there is no disk to freeze")?;
             disk.freeze()?;
-            let again = held(zone, target, since).await;
+            let again = held(zone, target, since, lasting).await;
             disk.thaw()?;
             again
         }
@@ -222,9 +233,14 @@ async fn succession(
 }
 
 /// Watches while it lasts, for a while at least.
-async fn held(zone: &Zone, target: &Target, since: Moment) -> anyhow::Result<Struck> {
+async fn held(
+    zone: &Zone,
+    target: &Target,
+    since: Moment,
+    lasting: Duration,
+) -> anyhow::Result<Struck> {
     let again = probe(zone, target.victim()?, since).await?;
-    let left = HELD_AT_LEAST.saturating_sub(zone.environment.now().since(since));
+    let left = lasting.saturating_sub(zone.environment.now().since(since));
     zone.environment.sleep(left).await;
     Ok(Struck::new(since, again))
 }
@@ -233,7 +249,7 @@ async fn cut(zone: &Zone, target: &Target, direction: Direction) -> anyhow::Resu
     let namespace = zone.namespace.as_ref().context("there is no link to cut")?;
     let since = zone.environment.now();
     namespace.cut(direction)?;
-    let again = held(zone, target, since).await;
+    let again = held(zone, target, since, HELD_AT_LEAST).await;
     namespace.heal();
     again
 }

@@ -40,6 +40,11 @@ pub struct Row {
     pub slowest_sync_ms: Option<Spread>,
     /// The latest that a thread woke up in each trial.
     pub latest_wake_ms: Option<Spread>,
+    /// How often a node was called down, and how often one was suspected.
+    pub called_down: u64,
+    pub suspected: u64,
+    /// How often, in one trial, one partition's leader changed at most.
+    pub leader_changes_max: u64,
     /// How often each problem was met.
     pub errors: BTreeMap<String, u64>,
     /// Null where there is no goal.
@@ -105,6 +110,13 @@ pub fn row(fault: Fault, all: &[TrialRecord]) -> Option<Row> {
         shed: sum(&|trial| trial.shed),
         acknowledged_writes: sum(&|trial| trial.acknowledged_writes),
         lost: sum(&|trial| trial.lost),
+        called_down: sum(&TrialRecord::called_down),
+        suspected: sum(&TrialRecord::suspected),
+        leader_changes_max: trials
+            .iter()
+            .map(|trial| trial.leader_changes_max())
+            .max()
+            .unwrap_or(0),
         lost_examples: examples.take(20).cloned().collect(),
         errors,
         verdict: None,
@@ -146,6 +158,14 @@ fn judge(row: &Row, goal: Goal) -> Verdict {
             );
             Verdict { met: max <= max_ms && failed == 0, text }
         }),
+        Goal::NobodyDown { leader_changes_max: most } => {
+            let Row { called_down, suspected, leader_changes_max: changes, .. } = *row;
+            let text = format!(
+                "nodes called down {called_down} times, goal 0 (suspected {suspected} times); {changes} changes \
+                 of one partition's leader at most, goal ≤ {most}; {failed} failed, goal 0"
+            );
+            Verdict { met: called_down == 0 && changes <= most && failed == 0, text }
+        }
         Goal::NoneFailed => Verdict { met: failed == 0, text: format!("{failed} failed, goal 0") },
     }
 }
@@ -195,7 +215,7 @@ pub fn failures(rows: &[Row]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::tests::record;
+    use crate::record::{EventLine, tests::record};
 
     #[test]
     fn the_goal_is_of_partitions_and_the_last_of_trials() {
@@ -232,6 +252,32 @@ mod tests {
         assert!(failures[1].contains("1 failed requests"), "{failures:?}");
         let drained = row(Fault::Drain, &[drain]).unwrap();
         assert!(!drained.verdict.unwrap().met, "although no pause was long");
+    }
+
+    #[test]
+    fn who_is_called_down_while_alive_misses_the_goal() {
+        let met = |kinds: &[&str]| {
+            let mut trial = record(Fault::Saturate, 1, &[]);
+            trial.events = kinds
+                .iter()
+                .map(|kind| EventLine { kind: (*kind).to_owned(), partition_id: 7, ..line() })
+                .collect();
+            row(Fault::Saturate, &[trial]).unwrap().verdict.unwrap().met
+        };
+        assert!(met(&[]) && met(&["node-suspect", "leader-changed", "leader-changed"]));
+        assert!(!met(&["node-down"]));
+        assert!(!met(&["leader-changed", "leader-changed", "leader-changed"]));
+    }
+
+    fn line() -> EventLine {
+        EventLine {
+            after_ms: 1.0,
+            kind: String::new(),
+            partition_id: 0,
+            node_id: 0,
+            message: String::new(),
+            reason: String::new(),
+        }
     }
 
     #[test]

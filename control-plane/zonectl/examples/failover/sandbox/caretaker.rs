@@ -15,8 +15,13 @@ pub(super) struct Caretaker {
 
 impl Caretaker {
     pub(super) fn new(script: &str) -> io::Result<Self> {
+        Self::after("", script)
+    }
+
+    /// The same shell does something first: what it starts can then be ended by the script.
+    pub(super) fn after(first: &str, script: &str) -> io::Result<Self> {
         let shell = Command::new("sh")
-            .args(["-c", &format!("read -r nothing\n{script}")])
+            .args(["-c", &format!("{first}\nread -r nothing\n{script}")])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

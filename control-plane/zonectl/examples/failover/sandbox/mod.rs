@@ -1,4 +1,5 @@
-//! What needs privileges: an index node whose network can be cut, and one whose disk can stand still.
+//! What is done to the machine: an index node whose network can be cut, one whose disk can stand still (both
+//! need privileges), and processors that are busy with something else.
 //!
 //! **Invariants.** Whatever is made is taken away again: when it is dropped, and by a caretaker that
 //! outlives this program if it is killed. What cannot be made is named, with the command that failed.
@@ -6,9 +7,11 @@
 mod caretaker;
 mod disk;
 mod namespace;
+mod spinners;
 
 pub use disk::Disk;
 pub use namespace::{Direction, Namespace};
+pub use spinners::Spinners;
 
 use std::process::Command;
 
