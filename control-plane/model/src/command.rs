@@ -167,6 +167,9 @@ pub struct Conclusion {
     pub evidence: String,
     /// It says so itself: no peer has to confirm it.
     pub by_own_account: bool,
+    /// It is up, and has been well for so long that its lapses are forgotten. Said in so many words, since a
+    /// conclusion may be committed twice: being up once more is no reason to forget.
+    pub forgets: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -164,9 +164,8 @@ impl Detector {
             let judged = self.judge_node(*id, node, &signals, &condition, late, state, view);
             states.insert(*id, judged.as_ref().map_or(node.liveness.state, |(state, _)| *state));
             if let Some((state, evidence)) = judged {
-                // Only who is heard can say so.
-                let is_stuck = condition.ailing.is_some_and(|ailing| ailing.is_stuck);
-                let by_own_account = state == NodeState::Suspect && is_stuck;
+                let by_own_account = state == NodeState::Suspect && condition.is_stuck();
+                let forgets = state == NodeState::Up && node.liveness.state == state;
                 if (state.is_impaired() || by_own_account) && !node.is_impaired() {
                     impaired_left = impaired_left.saturating_sub(1);
                 }
@@ -177,6 +176,7 @@ impl Detector {
                     state,
                     evidence,
                     by_own_account,
+                    forgets,
                 });
             }
         }
@@ -204,7 +204,12 @@ impl Detector {
         let better = state.is_up() && state < before;
         // What it was before is forgotten.
         let forgets = before == NodeState::Up && state == before;
-        (worse || better || forgets).then_some((state, evidence))
+        // It was late, and now says itself that it is stuck: no peer has to confirm it any more.
+        let confirmed = before == NodeState::Suspect
+            && state == before
+            && condition.is_stuck()
+            && !node.liveness.by_own_account;
+        (worse || better || forgets || confirmed).then_some((state, evidence))
     }
 
     /// What is wrong with each node that is heard of; remembers since when nothing is.
@@ -434,6 +439,13 @@ struct Condition<'a> {
     /// For how long nothing has been.
     well_for: Option<Duration>,
     may_be_impaired: bool,
+}
+
+impl Condition<'_> {
+    /// It says so itself, and only who is heard can.
+    fn is_stuck(&self) -> bool {
+        self.ailing.is_some_and(|ailing| ailing.is_stuck)
+    }
 }
 
 /// How many nodes more may be judged slow, stuck or recovering: a third of those that are to serve in all, and one at

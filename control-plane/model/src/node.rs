@@ -106,15 +106,33 @@ impl NodeState {
 }
 
 impl Liveness {
-    /// What it becomes by a conclusion. Up again after up: its lapses are forgotten.
+    /// Whether a conclusion says anything that is not known already. The same one may be committed twice,
+    /// and one may come after what it was concluded from is over.
+    pub fn is_news(&self, conclusion: &Conclusion) -> bool {
+        let Conclusion { state, by_own_account, forgets, .. } = *conclusion;
+        if forgets {
+            return state == NodeState::Up && self.state == NodeState::Up && self.lapses > 0;
+        }
+        match (self.state, state) {
+            // A node that is down comes back by heartbeats only, not by a weaker suspicion.
+            (NodeState::Down, NodeState::Suspect) => false,
+            // It was late, and now says itself that it is stuck.
+            (NodeState::Suspect, NodeState::Suspect) => by_own_account && !self.by_own_account,
+            (before, after) => before != after,
+        }
+    }
+
+    /// What it becomes by a conclusion that says something new of it: see [`Liveness::is_news`].
     #[must_use]
     pub fn concluded(&self, conclusion: &Conclusion, now: ZoneTime) -> Self {
-        let Conclusion { state, ref evidence, by_own_account, .. } = *conclusion;
-        let lapses = match (self.state, state) {
-            (NodeState::Up, NodeState::Up) => 0,
-            // From suspect to down it is still the same lapse.
-            (before, after) if after > before && before.is_up() => self.lapses.saturating_add(1),
-            (_, _) => self.lapses,
+        let Conclusion { state, ref evidence, by_own_account, forgets, .. } = *conclusion;
+        // From suspect to down it is still the same lapse.
+        let lapses = if forgets {
+            0
+        } else if state > self.state && self.state.is_up() {
+            self.lapses.saturating_add(1)
+        } else {
+            self.lapses
         };
         let since = if self.state == state { self.since } else { now };
         Self { state, since, evidence: evidence.clone(), by_own_account, lapses }
@@ -240,16 +258,17 @@ mod tests {
             lapses: 0,
         };
         let mut counts = Vec::new();
-        for state in [
-            NodeState::Suspect,
-            NodeState::Down,
-            NodeState::Recovering,
-            NodeState::Up,
-            NodeState::Slow,
-            NodeState::Suspect,
-            NodeState::Up,
-            NodeState::Up,
-            NodeState::Down,
+        for (state, forgets) in [
+            (NodeState::Suspect, false),
+            (NodeState::Down, false),
+            (NodeState::Recovering, false),
+            (NodeState::Up, false),
+            (NodeState::Slow, false),
+            (NodeState::Suspect, false),
+            (NodeState::Up, false),
+            (NodeState::Up, false),
+            (NodeState::Up, true),
+            (NodeState::Down, false),
         ] {
             let conclusion = Conclusion {
                 node: NodeId(1),
@@ -257,10 +276,11 @@ mod tests {
                 state,
                 evidence: "why".into(),
                 by_own_account: false,
+                forgets,
             };
             liveness = liveness.concluded(&conclusion, ZoneTime(1));
             counts.push(liveness.lapses);
         }
-        assert_eq!(counts, [1, 1, 1, 1, 2, 3, 3, 0, 1]);
+        assert_eq!(counts, [1, 1, 1, 1, 2, 3, 3, 3, 0, 1]);
     }
 }

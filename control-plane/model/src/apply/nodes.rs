@@ -192,11 +192,7 @@ impl Applier<'_> {
             });
         }
         let before = node.liveness.state;
-        // A node that is down comes back by heartbeats only, not by a weaker suspicion.
-        let forgets = *state == NodeState::Up && node.liveness.lapses > 0;
-        if (before == *state && !forgets)
-            || (before == NodeState::Down && *state == NodeState::Suspect)
-        {
+        if !node.liveness.is_news(conclusion) {
             return Ok(());
         }
         let (name, now) = (node.name.clone(), self.now);
@@ -210,8 +206,10 @@ impl Applier<'_> {
             NodeState::Suspect => EventKind::NodeSuspect,
             NodeState::Down => EventKind::NodeDown,
         };
-        let message = if before == *state {
+        let message = if conclusion.forgets {
             format!("node {id} ({name}) is {state}, and what it was before is forgotten")
+        } else if before == *state {
+            format!("node {id} ({name}) is {state} by its own account, too")
         } else {
             format!("node {id} ({name}) is {state}, and was {before}")
         };

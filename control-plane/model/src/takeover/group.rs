@@ -166,10 +166,13 @@ impl Group {
             && self.need.survivors.iter().any(|survivor| survivor.id == leader)
     }
 
-    /// Whether the lost node, suspect when this began, is down by now.
+    /// Whether the lost node, merely suspect when this began, is down by now, or says itself that it is
+    /// stuck.
     fn is_loss_proven(&self, state: &ZoneState) -> bool {
         let node = self.need.lost.and_then(|node| state.node(node));
-        node.is_some_and(|node| node.liveness.state == NodeState::Down)
+        node.is_some_and(|node| {
+            node.liveness.state == NodeState::Down || node.liveness.by_own_account
+        })
     }
 
     /// Whether a candidate says that it leads already, although nobody confirms it.

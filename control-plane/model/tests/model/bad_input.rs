@@ -35,6 +35,7 @@ fn conclude(world: &mut World, node: u64, state: NodeState) {
         state,
         evidence: "the test says so".into(),
         by_own_account: false,
+        forgets: false,
     };
     let action = Action::SetLiveness { conclusions: vec![conclusion], brake: None };
     world.apply(action).expect("a batch");
@@ -348,6 +349,7 @@ fn a_stale_judgement_does_not_hit_a_newer_incarnation() {
         state: NodeState::Down,
         evidence: String::new(),
         by_own_account: false,
+        forgets: false,
     };
     let action = Action::SetLiveness { conclusions: vec![stale], brake: None };
     let outcome = world.apply(action);

@@ -82,13 +82,16 @@ fn conclusion() -> impl Strategy<Value = Conclusion> {
         Just(NodeState::Suspect),
         Just(NodeState::Down)
     ];
-    (node(), 0_u64..4, state, text()).prop_map(|(node, incarnation, state, evidence)| Conclusion {
-        node,
-        incarnation: Incarnation(incarnation),
-        state,
-        evidence,
-        by_own_account: false,
-    })
+    (node(), 0_u64..4, state, text(), any::<(bool, bool)>()).prop_map(
+        |(node, incarnation, state, evidence, (by_own_account, forgets))| Conclusion {
+            node,
+            incarnation: Incarnation(incarnation),
+            state,
+            evidence,
+            by_own_account,
+            forgets,
+        },
+    )
 }
 
 fn transfer() -> impl Strategy<Value = TransferProposal> {
@@ -403,6 +406,7 @@ fn the_ledger_and_what_has_ended_are_bounded() {
             state: state_of,
             evidence: String::new(),
             by_own_account: false,
+            forgets: false,
         };
         let action = Action::SetLiveness { conclusions: vec![conclusion], brake: None };
         let command = Command::new(ZoneTime(0), WallTime(0), action);

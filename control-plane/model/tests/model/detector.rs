@@ -1,86 +1,9 @@
 //! The failure detector and its brake.
 
-use std::time::Duration;
-
-use model::{
-    Action, Incarnation, NodeId, ZoneView,
-    detector::{Detector, DetectorOptions, Judgement},
-    node::NodeState,
-    observation::Heartbeat,
-};
+use model::{Action, Incarnation, NodeId, ZoneView, node::NodeState, observation::Heartbeat};
 use proptest::prelude::*;
 
-use crate::world::World;
-
-fn at(ms: u64) -> Duration {
-    Duration::from_secs(1) + Duration::from_millis(ms)
-}
-
-/// A zone whose nodes are all connected and heard at moment 0.
-struct Bench {
-    world: World,
-    view: ZoneView,
-    detector: Detector,
-}
-
-impl Bench {
-    fn new(domains: &[&str]) -> Self {
-        let world = World::new(1, 1, domains);
-        let mut view = ZoneView::new(at(0));
-        for id in world.nodes.keys() {
-            view.session_opened(*id, Incarnation(1), at(0));
-            view.heartbeat(*id, Heartbeat::default(), at(0));
-        }
-        Self { world, view, detector: Detector::new(DetectorOptions::default(), at(0)) }
-    }
-
-    /// Judges every 100 ms up to the given moment, with heartbeats of those that are named; the last
-    /// judgement.
-    fn run(&mut self, from_ms: u64, to_ms: u64, beating: &[u64]) -> Vec<Judgement> {
-        (from_ms..=to_ms)
-            .step_by(100)
-            .map(|ms| {
-                for id in beating {
-                    self.view.heartbeat(NodeId(*id), Heartbeat::default(), at(ms));
-                }
-                self.judge(ms)
-            })
-            .collect()
-    }
-
-    fn judge(&mut self, ms: u64) -> Judgement {
-        let judgement = self.detector.judge(at(ms), &self.world.state, &self.view);
-        if let Some(action) = judgement.action() {
-            self.world.apply(action).expect("a batch");
-        }
-        judgement
-    }
-
-    /// Nodes that share partitions.
-    fn sharing(partitions: u8, domains: &[&str]) -> Self {
-        let mut bench = Self::new(domains);
-        bench.world = World::new(partitions, 3, domains);
-        bench.world.settle(400);
-        bench
-    }
-
-    /// Heartbeats every 100 ms of those that are named, in which these call those unreachable.
-    fn complain(&mut self, from_ms: u64, to_ms: u64, beating: &[u64], by: &[u64], of: &[u64]) {
-        for ms in (from_ms..=to_ms).step_by(100) {
-            for id in beating {
-                let lost = if by.contains(id) { of } else { &[] };
-                let unreachable = lost.iter().copied().map(NodeId).collect();
-                let heartbeat = Heartbeat { unreachable, ..Heartbeat::default() };
-                self.view.heartbeat(NodeId(*id), heartbeat, at(ms));
-            }
-            self.judge(ms);
-        }
-    }
-
-    fn state(&self, node: u64) -> NodeState {
-        self.world.state.node(NodeId(node)).expect("there").liveness.state
-    }
-}
+use crate::bench::{Bench, at};
 
 #[test]
 fn one_late_heartbeat_is_nothing_and_silence_is_suspect_then_down() {
@@ -298,34 +221,21 @@ proptest! {
     }
 }
 
-/// Heartbeats of all nodes every 100 ms; those of one node say that a sync takes so long.
-fn beat(bench: &mut Bench, from_ms: u64, to_ms: u64, sick: u64, disk_sync_ms: u64) {
-    let all: Vec<NodeId> = bench.world.nodes.keys().copied().collect();
-    for ms in (from_ms..=to_ms).step_by(100) {
-        for id in &all {
-            let disk_sync_ms = if id.get() == sick { disk_sync_ms } else { 2 };
-            let heartbeat = Heartbeat { disk_sync_ms, ..Heartbeat::default() };
-            bench.view.heartbeat(*id, heartbeat, at(ms));
-        }
-        bench.judge(ms);
-    }
-}
-
 #[test]
 fn a_node_that_is_much_worse_than_its_peers_is_slow_until_it_has_been_well_for_a_while() {
     let mut bench = Bench::new(&["a", "b", "c", "d"]);
-    beat(&mut bench, 100, 5_000, 4, 2);
-    beat(&mut bench, 5_100, 5_200, 4, 200);
+    bench.beat(100, 5_000, 4, 2);
+    bench.beat(5_100, 5_200, 4, 200);
     assert_eq!(bench.state(4), NodeState::Up, "a moment is nothing");
-    beat(&mut bench, 5_300, 7_000, 4, 200);
+    bench.beat(5_300, 7_000, 4, 200);
     assert_eq!(bench.state(4), NodeState::Slow);
     let liveness = bench.world.state.node(NodeId(4)).expect("there").liveness.clone();
     assert!(liveness.evidence.starts_with("a sync of its disk takes"), "{liveness:?}");
     assert!(bench.world.state.brake().is_none(), "it is there, and nothing is lost");
     // It averages over a few seconds, and then it has to be well for five.
-    beat(&mut bench, 7_100, 12_000, 4, 2);
+    bench.beat(7_100, 12_000, 4, 2);
     assert_eq!(bench.state(4), NodeState::Recovering);
-    beat(&mut bench, 12_100, 16_000, 4, 2);
+    bench.beat(12_100, 16_000, 4, 2);
     assert_eq!(bench.state(4), NodeState::Up);
     // When all are as bad, nobody is slow.
     let all = [1, 2, 3, 4];
@@ -410,12 +320,12 @@ fn never_more_than_a_third_of_the_nodes_are_slow() {
 #[test]
 fn a_node_whose_disk_does_not_answer_is_suspect_by_its_own_account() {
     let mut bench = Bench::new(&["a", "b", "c", "d"]);
-    beat(&mut bench, 100, 3_000, 4, 2);
+    bench.beat(100, 3_000, 4, 2);
     // A sync that has not ended, as each heartbeat says.
     let mut suspect_at = None;
     for n in 1..=12 {
         let ms = 3_000 + n * 100;
-        beat(&mut bench, ms, ms, 4, n * 100);
+        bench.beat(ms, ms, 4, n * 100);
         if bench.state(4) == NodeState::Suspect {
             suspect_at.get_or_insert(n * 100);
         }
@@ -426,7 +336,7 @@ fn a_node_whose_disk_does_not_answer_is_suspect_by_its_own_account() {
     // Its disk answers again: it is slow while the averages remember, then it recovers.
     let mut states = vec![NodeState::Suspect];
     for ms in (4_300..40_000).step_by(100) {
-        beat(&mut bench, ms, ms, 4, 2);
+        bench.beat(ms, ms, 4, 2);
         if states.last() != Some(&bench.state(4)) {
             states.push(bench.state(4));
         }

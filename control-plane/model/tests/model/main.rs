@@ -1,7 +1,9 @@
 //! Properties and scenarios of the model, through its public interface only.
 
 mod bad_input;
+mod bench;
 mod commands;
+mod conclusions;
 mod detector;
 mod drains;
 mod group;

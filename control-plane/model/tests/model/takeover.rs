@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use model::{
     Action, LogPosition, NodeId, PartitionId, ReplicaId, Term,
-    observation::ReplicaReport,
+    node::NodeState,
+    observation::{Heartbeat, ReplicaReport},
     takeover::{
         Call, CallKind, GroupPosition, GroupResult, TakeOverOutcome, TakeoverOptions, Takeovers,
     },
@@ -53,6 +54,13 @@ impl Bench {
         let World { detector, now, state, view, .. } = &mut self.world;
         let judgement = detector.judge(*now, state, view);
         self.world.apply(judgement.action().expect("it is lost")).expect("a batch");
+    }
+
+    fn judge_if_new(&mut self) {
+        let World { detector, now, state, view, .. } = &mut self.world;
+        if let Some(action) = detector.judge(*now, state, view).action() {
+            self.world.apply(action).expect("a batch");
+        }
     }
 
     /// One after the other, all calls of a takeover in which the first survivor comes to lead.
@@ -392,6 +400,49 @@ fn a_proof_that_the_node_is_gone_waits_for_no_pause_and_no_witness() {
     let calls = bench.begin();
     bench.world.kill(bench.lost);
     bench.judge();
+    bench.collect(&calls, &[5, 9]);
+    assert_eq!(bench.calls().len(), 1, "one is asked to lead");
+}
+
+/// The leader is not heard for so long that it is suspect; its survivors still see it.
+fn late_leader() -> Bench {
+    let mut bench = Bench::before_the_loss(3, &["a", "b", "c"]);
+    for _ in 0..40 {
+        bench.wait(100);
+        for (_, node) in bench.survivors.clone() {
+            bench.world.view.heartbeat(node, Heartbeat::default(), bench.world.now);
+        }
+        bench.judge_if_new();
+    }
+    let liveness = &bench.world.state.node(bench.lost).expect("there").liveness;
+    assert_eq!((liveness.state, liveness.by_own_account), (NodeState::Suspect, false));
+    bench
+}
+
+#[test]
+fn a_late_leader_that_then_says_that_it_is_stuck_needs_no_witness() {
+    let stuck = |bench: &mut Bench| {
+        let heartbeat = Heartbeat { disk_sync_ms: 5_000, ..Heartbeat::default() };
+        for _ in 0..5 {
+            bench.wait(2);
+            bench.world.view.heartbeat(bench.lost, heartbeat.clone(), bench.world.now);
+        }
+        bench.judge();
+    };
+    let mut bench = late_leader();
+    let calls = bench.begin();
+    bench.collect(&calls, &[5, 9]);
+    assert_eq!(bench.calls(), Vec::new(), "dismissed: it is merely late");
+    stuck(&mut bench);
+    let calls = bench.begin();
+    assert_eq!(calls.len(), 2, "it is looked at again at once");
+    bench.collect(&calls, &[5, 9]);
+    assert_eq!(bench.calls().len(), 1, "one is asked to lead");
+
+    // It says so while the survivors are being asked.
+    let mut bench = late_leader();
+    let calls = bench.begin();
+    stuck(&mut bench);
     bench.collect(&calls, &[5, 9]);
     assert_eq!(bench.calls().len(), 1, "one is asked to lead");
 }
