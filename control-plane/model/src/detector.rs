@@ -1,8 +1,9 @@
 //! The failure detector: from signals to conclusions, all nodes of a round together, and the brake that
 //! follows from them (G7).
 //!
-//! - *Suspect*: no heartbeat for a while, or its session broke and a dial does not say more, or its heartbeat
-//!   is late and most of the nodes that share partitions with it cannot reach it either. And by its own
+//! - *Suspect*: no heartbeat for longer than its heartbeats' way of coming explains ([`crate::accrual`]), or
+//!   its session broke and a dial does not say more, or its heartbeat is late and most of the nodes that share
+//!   partitions with it cannot reach it either. And by its own
 //!   account, if a sync of its disk or its tasks' turn does not come to an end while others' do: then it
 //!   cannot hand over. Leadership may move; data stays.
 //! - *Down*: its session is gone and a dial was refused (the process does not exist), or silence for
@@ -24,6 +25,7 @@ use std::{
 use planted::{Bug, is_planted};
 
 use crate::{
+    accrual::Rhythm,
     command::{Action, BrakeChange, Conclusion},
     health::{Ailing, Usual},
     ids::NodeId,
@@ -33,13 +35,24 @@ use crate::{
     state::ZoneState,
 };
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DetectorOptions {
-    /// Silence after which a node is suspect.
+    /// Silence after which a node is suspect of which is not known yet how its heartbeats come.
     pub suspect_after: Duration,
-    /// Silence after which a node is suspect if its peers have lost it too: more than what one of them
-    /// may be late itself.
+    /// Where it is known, silence of such a φ makes it suspect: 12 is one chance in a million million that
+    /// the heartbeat is merely late. Nobody confirms it, so it has to be sure.
+    pub phi_suspect: f64,
+    /// But not sooner than this, however regular its heartbeats are: a process may pause.
+    pub suspect_after_min: Duration,
+    /// And then whatever φ is, however irregular they are.
+    pub suspect_after_max: Duration,
+    /// The same for a node that its peers have lost too, and of which is not known yet how its heartbeats
+    /// come: more than what one of them may be late itself.
     pub suspect_with_peers_after: Duration,
+    /// Where it is known, silence of such a φ: less than without peers, who confirm it.
+    pub phi_suspect_with_peers: f64,
+    /// But not sooner than this: two heartbeats may be lost on the way.
+    pub suspect_with_peers_after_min: Duration,
     /// Silence after which a node is down.
     pub down_after: Duration,
     /// Silence that a node is granted at the start of a leadership, to find the new leader.
@@ -71,7 +84,12 @@ impl Default for DetectorOptions {
     fn default() -> Self {
         Self {
             suspect_after: Duration::from_millis(1_500),
+            phi_suspect: 12.0,
+            suspect_after_min: Duration::from_secs(1),
+            suspect_after_max: Duration::from_secs(3),
             suspect_with_peers_after: Duration::from_millis(600),
+            phi_suspect_with_peers: 8.0,
+            suspect_with_peers_after_min: Duration::from_millis(300),
             down_after: Duration::from_secs(10),
             first_contact: Duration::from_secs(3),
             fresh_heartbeat: Duration::from_millis(500),
@@ -314,9 +332,15 @@ impl Detector {
     ) -> Option<(NodeState, String)> {
         let options = &self.options;
         let silence = signals.silence();
+        let rhythm = signals.rhythm();
+        let is_lost_by_peers = !late
+            && signals.heard()
+            && self.is_late(silence, rhythm.as_ref())
+            && self.is_lost_by_peers(id, zone, view, signals.now);
         if signals.view.is_some_and(|view| view.session.is_some())
             && signals.heard()
             && silence <= options.fresh_heartbeat
+            && !is_lost_by_peers
         {
             return self.condition(node, condition);
         }
@@ -324,7 +348,7 @@ impl Detector {
             let evidence = "its session is gone and a dial was refused: its process does not exist";
             return Some((NodeState::Down, evidence.into()));
         }
-        let quiet = format!("no heartbeat for {} ms", silence.as_millis());
+        let quiet = quiet(silence, rhythm.as_ref());
         let peers = unreachable_for_peers(id, view);
         if !late && silence >= options.down_after {
             return Some((NodeState::Down, format!("{quiet}{peers}")));
@@ -332,14 +356,29 @@ impl Detector {
         if signals.broken(options.dial_grace) {
             return Some((NodeState::Suspect, format!("its session broke{peers}")));
         }
-        let patience = if signals.heard() { options.suspect_after } else { options.first_contact };
-        let lost_by_peers = signals.heard()
-            && silence > options.suspect_with_peers_after
-            && self.is_lost_by_peers(id, zone, view, signals.now);
-        if !late && (silence >= patience || lost_by_peers) {
-            return Some((NodeState::Suspect, format!("{quiet}{peers}")));
-        }
-        None
+        let is_too_silent = if signals.heard() {
+            is_lost_by_peers || self.is_too_silent(silence, rhythm.as_ref())
+        } else {
+            silence >= options.first_contact
+        };
+        (!late && is_too_silent).then(|| (NodeState::Suspect, format!("{quiet}{peers}")))
+    }
+
+    /// Whether silence alone makes a node suspect whose heartbeats come so.
+    fn is_too_silent(&self, silence: Duration, rhythm: Option<&Rhythm>) -> bool {
+        let options = &self.options;
+        let Some(rhythm) = rhythm else { return silence >= options.suspect_after };
+        silence >= options.suspect_after_max
+            || silence >= options.suspect_after_min
+                && rhythm.is_unusual(silence, options.phi_suspect)
+    }
+
+    /// Whether the silence is enough to believe peers that have lost the node.
+    fn is_late(&self, silence: Duration, rhythm: Option<&Rhythm>) -> bool {
+        let options = &self.options;
+        let Some(rhythm) = rhythm else { return silence > options.suspect_with_peers_after };
+        silence >= options.suspect_with_peers_after_min
+            && rhythm.is_unusual(silence, options.phi_suspect_with_peers)
     }
 
     /// Whether most of those that share a partition with the node and have a session cannot reach it: at
@@ -489,6 +528,10 @@ impl Signals<'_> {
         self.now.saturating_sub(last)
     }
 
+    fn rhythm(&self) -> Option<Rhythm> {
+        self.view.and_then(|view| view.arrivals.rhythm())
+    }
+
     fn refused(&self) -> bool {
         self.view.is_some_and(|view| view.session.is_none() && view.dial_refused_at.is_some())
     }
@@ -507,6 +550,18 @@ fn losers(id: NodeId, view: &ZoneView) -> impl Iterator<Item = (NodeId, &NodeVie
     view.nodes().filter(move |(peer, node)| {
         *peer != id && node.session.is_some() && node.heartbeat.unreachable.contains(&id)
     })
+}
+
+/// The silence in words, with what it is measured by.
+fn quiet(silence: Duration, rhythm: Option<&Rhythm>) -> String {
+    let quiet = format!("no heartbeat for {} ms", silence.as_millis());
+    match rhythm {
+        Some(rhythm) => {
+            let (phi, mean_ms) = (rhythm.phi(silence), rhythm.mean_ms());
+            format!("{quiet} (φ {phi:.1}, usually every {mean_ms:.0} ms)")
+        }
+        None => quiet,
+    }
 }
 
 fn unreachable_for_peers(id: NodeId, view: &ZoneView) -> String {

@@ -6,6 +6,7 @@
 //! Where to start reading:
 //! - [`state`] and [`command`]: the replicated state and what changes it; [`apply`] does it.
 //! - [`observation`]: what the leader's sessions know now. Never replicated, never mixed with intent.
+//! - [`accrual`], [`health`]: what a node's heartbeats say, and how they come.
 //! - [`detector`], [`takeover`], [`placement`], [`repair`], [`drain`], [`leaders`]: judgements and plans.
 //! - [`reconcile`]: from intent and observation to orders and conclusions.
 //! - [`status`]: figures for people.
@@ -15,6 +16,7 @@
 //!
 //! **Architecture invariant:** no unordered map decides anything.
 
+pub mod accrual;
 pub mod apply;
 pub mod command;
 pub mod detector;

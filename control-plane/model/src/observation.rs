@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::{
+    accrual::Arrivals,
     health::Health,
     ids::{Incarnation, LogPosition, NodeId, PartitionId, RangeEpoch, ReplicaId, Term},
     key_range::KeyRange,
@@ -47,6 +48,8 @@ pub struct NodeView {
     pub heartbeat: Heartbeat,
     /// What its heartbeats said lately, in its present session.
     pub health: Health,
+    /// How its heartbeats come, in its present session.
+    pub arrivals: Arrivals,
     replicas: BTreeSet<(PartitionId, ReplicaId)>,
 }
 
@@ -175,6 +178,7 @@ impl ZoneView {
         view.session_broken_at = None;
         view.dial_refused_at = None;
         view.health = Health::default();
+        view.arrivals = Arrivals::default();
     }
 
     /// The node's session is gone. A newer session of the node must not be hit: call this only for the
@@ -209,6 +213,7 @@ impl ZoneView {
         let view = self.nodes.entry(node).or_default();
         view.last_heartbeat_at = Some(now);
         view.health.heard(heartbeat.disk_sync_ms, heartbeat.runtime_lag_ms, now);
+        view.arrivals.heard(now);
         view.heartbeat = heartbeat;
     }
 
@@ -282,6 +287,15 @@ impl ZoneView {
             group.leaderless_since = Some(now);
             self.leaderless.insert(partition);
         }
+    }
+}
+
+impl NodeView {
+    /// How unlikely it is that the node's silence still ends in a heartbeat (φ); none as long as too little
+    /// is known of how they come.
+    pub fn phi(&self, now: Duration) -> Option<f64> {
+        let silence = now.saturating_sub(self.last_heartbeat_at?);
+        Some(self.arrivals.rhythm()?.phi(silence))
     }
 }
 

@@ -34,11 +34,15 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 
 fn options(timers: &LivenessTimers) -> DetectorOptions {
+    let suspect_after = Duration::from_millis(timers.suspect_after_ms);
+    let heartbeats = |number| Duration::from_millis(timers.heartbeat_interval_ms) * number;
     DetectorOptions {
-        suspect_after: Duration::from_millis(timers.suspect_after_ms),
+        suspect_after,
+        suspect_after_min: suspect_after * 2 / 3,
+        suspect_after_max: suspect_after * 2,
         // One heartbeat more than a peer may be late itself.
-        suspect_with_peers_after: Duration::from_millis(timers.heartbeat_interval_ms * 6)
-            .min(Duration::from_millis(timers.suspect_after_ms)),
+        suspect_with_peers_after: heartbeats(6).min(suspect_after),
+        suspect_with_peers_after_min: heartbeats(3).min(suspect_after),
         down_after: Duration::from_millis(timers.down_after_ms),
         // To notice that the old leader is gone, and to find the new one.
         first_contact: timers.session_timeout() * 3,

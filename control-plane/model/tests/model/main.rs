@@ -1,5 +1,6 @@
 //! Properties and scenarios of the model, through its public interface only.
 
+mod accrual;
 mod bad_input;
 mod bench;
 mod commands;
