@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use planted::{Bug, is_planted};
+use serde::{Deserialize, Serialize};
 
 /// How long it takes until half of what was said is forgotten.
 const HALF_LIFE: Duration = Duration::from_secs(1);
@@ -90,14 +91,14 @@ pub struct Usual {
 }
 
 impl Usual {
-    pub fn of<'a>(all: impl Iterator<Item = &'a Health> + Clone) -> Self {
+    pub fn of<'a>(all: impl Iterator<Item = &'a HealthFigures> + Clone) -> Self {
         let medians_ms = Ailment::ALL.map(|ailment| {
-            let mut values: Vec<f64> =
-                all.clone().map(|health| health.average_ms(ailment)).collect();
-            values.sort_by(f64::total_cmp);
+            let mut values: Vec<u64> =
+                all.clone().map(|figures| figures.average_us(ailment)).collect();
+            values.sort_unstable();
             // Of an even number the greater of the two in the middle: in doubt for the node. So of two
             // nodes neither is judged by the other.
-            values.get(values.len() / 2).copied().unwrap_or_default()
+            values.get(values.len() / 2).copied().map(milliseconds).unwrap_or_default()
         });
         Self { medians_ms }
     }
@@ -119,11 +120,48 @@ impl Health {
         }
     }
 
+    /// What the node is judged by.
+    pub fn figures(&self) -> HealthFigures {
+        // At most `VALUE_MAX_MS`.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let average_us = |ailment| (self.average_ms(ailment) * 1_000.0).round() as u64;
+        HealthFigures {
+            disk_sync_us: average_us(Ailment::SlowDisk),
+            runtime_lag_us: average_us(Ailment::SaturatedRuntime),
+            stuck_heartbeats: self.stuck_heartbeats,
+        }
+    }
+}
+
+/// What a node's heartbeats said lately, in whole numbers: it can be written down and read again without
+/// loss.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthFigures {
+    /// Averages, in microseconds.
+    pub disk_sync_us: u64,
+    pub runtime_lag_us: u64,
+    /// Heartbeats in a row that said that something has not ended for very long.
+    pub stuck_heartbeats: u32,
+}
+
+/// Of whole microseconds.
+fn milliseconds(us: u64) -> f64 {
+    Duration::from_micros(us).as_secs_f64() * 1_000.0
+}
+
+impl HealthFigures {
+    fn average_us(&self, ailment: Ailment) -> u64 {
+        match ailment {
+            Ailment::SlowDisk => self.disk_sync_us,
+            Ailment::SaturatedRuntime => self.runtime_lag_us,
+        }
+    }
+
     /// What it suffers from, against what is usual. `is_slow`: it counts as slow already, and then half as
     /// much is enough.
     pub fn ailment(&self, usual: &Usual, is_slow: bool) -> Option<Ailing> {
         Ailment::ALL.into_iter().zip(usual.medians_ms).find_map(|(ailment, median)| {
-            let own = self.average_ms(ailment);
+            let own = milliseconds(self.average_us(ailment));
             let share = if is_slow { 0.5 } else { 1.0 };
             let threshold = ailment.threshold().as_secs_f64() * 1_000.0;
             let is_worse = own >= share * threshold
@@ -140,26 +178,26 @@ impl Health {
 mod tests {
     use super::*;
 
-    fn after(said: impl IntoIterator<Item = (u64, u64)>) -> Health {
+    fn after(said: impl IntoIterator<Item = (u64, u64)>) -> HealthFigures {
         let mut health = Health::default();
         let mut now = Duration::ZERO;
         for (disk_sync_ms, runtime_lag_ms) in said {
             now += Duration::from_millis(100);
             health.heard(disk_sync_ms, runtime_lag_ms, now);
         }
-        health
+        health.figures()
     }
 
-    fn steady(disk_sync_ms: u64, runtime_lag_ms: u64) -> Health {
+    fn steady(disk_sync_ms: u64, runtime_lag_ms: u64) -> HealthFigures {
         after([(disk_sync_ms, runtime_lag_ms); 50])
     }
 
     /// What is wrong with the first of them.
-    fn ailment(nodes: &[Health], is_slow: bool) -> Option<Ailing> {
+    fn ailment(nodes: &[HealthFigures], is_slow: bool) -> Option<Ailing> {
         nodes[0].ailment(&Usual::of(nodes.iter()), is_slow)
     }
 
-    fn among_the_well(node: Health, is_slow: bool) -> Option<Ailing> {
+    fn among_the_well(node: HealthFigures, is_slow: bool) -> Option<Ailing> {
         ailment(&[node, steady(1, 2), steady(3, 2), steady(2, 2)], is_slow)
     }
 

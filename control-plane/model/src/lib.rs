@@ -40,6 +40,8 @@ pub mod policy;
 pub mod progress;
 pub mod reconcile;
 pub mod repair;
+pub mod signal_log;
+pub mod signals;
 pub mod state;
 pub mod status;
 pub mod table;

@@ -133,7 +133,8 @@ impl Judge {
     fn round(&mut self) {
         let reign = Arc::clone(&self.reign);
         let (judgement, dials) = reign.zone().read(|state| {
-            let judgement = self.detector.judge(reign.now(), state, &reign.view());
+            let round = self.detector.gather(reign.now(), state, &reign.view());
+            let judgement = self.detector.judge(&round);
             let dials: Vec<(NodeId, String)> = judgement
                 .probe
                 .iter()

@@ -7,6 +7,7 @@ use model::{
     detector::{Detector, DetectorOptions, Judgement},
     node::{Liveness, NodeState},
     observation::Heartbeat,
+    signal_log::{SignalLog, SignalLogOptions},
 };
 
 use crate::world::World;
@@ -20,6 +21,8 @@ pub struct Bench {
     pub world: World,
     pub view: ZoneView,
     pub detector: Detector,
+    /// What was judged.
+    pub log: SignalLog,
 }
 
 impl Bench {
@@ -30,7 +33,9 @@ impl Bench {
             view.session_opened(*id, Incarnation(1), at(0));
             view.heartbeat(*id, Heartbeat::default(), at(0));
         }
-        Self { world, view, detector: Detector::new(DetectorOptions::default(), at(0)) }
+        let detector = Detector::new(DetectorOptions::default(), at(0));
+        let log = SignalLog::new(SignalLogOptions::default(), &detector);
+        Self { world, view, detector, log }
     }
 
     /// Judges every 100 ms up to the given moment, with heartbeats of those that are named; the last
@@ -48,7 +53,9 @@ impl Bench {
     }
 
     pub fn judge(&mut self, ms: u64) -> Judgement {
-        let judgement = self.detector.judge(at(ms), &self.world.state, &self.view);
+        let round = self.detector.gather(at(ms), &self.world.state, &self.view);
+        let judgement = self.detector.judge(&round);
+        self.log.record(round, &judgement, self.detector.memory());
         if let Some(action) = judgement.action() {
             self.world.apply(action).expect("a batch");
         }

@@ -11,6 +11,7 @@ mod group;
 mod leaders;
 mod placement;
 mod reconcile;
+mod signals;
 mod status;
 mod takeover;
 mod world;

@@ -52,13 +52,15 @@ impl Bench {
 
     fn judge(&mut self) {
         let World { detector, now, state, view, .. } = &mut self.world;
-        let judgement = detector.judge(*now, state, view);
+        let round = detector.gather(*now, state, view);
+        let judgement = detector.judge(&round);
         self.world.apply(judgement.action().expect("it is lost")).expect("a batch");
     }
 
     fn judge_if_new(&mut self) {
         let World { detector, now, state, view, .. } = &mut self.world;
-        if let Some(action) = detector.judge(*now, state, view).action() {
+        let round = detector.gather(*now, state, view);
+        if let Some(action) = detector.judge(&round).action() {
             self.world.apply(action).expect("a batch");
         }
     }

@@ -229,7 +229,8 @@ impl World {
         self.activity.clear();
         self.replicate();
         self.speak();
-        let judgement = self.detector.judge(self.now, &self.state, &self.view);
+        let round = self.detector.gather(self.now, &self.state, &self.view);
+        let judgement = self.detector.judge(&round);
         for node in &judgement.probe {
             if self.nodes.get(node).is_some_and(|toy| toy.alive) {
                 self.view.dial_answered(*node);
