@@ -63,6 +63,10 @@ impl Laggards {
     }
 
     /// Since when this leader reports the replica as not following; none if it follows.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     pub fn since(&self, leader: ReplicaId, term: Term, replica: ReplicaId) -> Option<Duration> {
         if (leader, term) != (self.leader, self.term) {
             return None;

@@ -10,10 +10,10 @@ use std::{
 
 use crate::{
     accrual::Arrivals,
+    group_view::{GroupSight, GroupView},
     health::Health,
     ids::{Incarnation, LogPosition, NodeId, PartitionId, RangeEpoch, ReplicaId, Term},
     key_range::KeyRange,
-    laggards::Laggards,
     partition::{Membership, Replica},
     state::ZoneState,
 };
@@ -73,15 +73,6 @@ pub struct Heartbeat {
     pub disk_sync_ms: u64,
     /// Nodes that it shares a partition with and cannot reach.
     pub unreachable: Vec<NodeId>,
-}
-
-/// One partition's group, as its replicas' nodes report it.
-#[derive(Clone, Debug, Default)]
-pub struct GroupView {
-    replicas: BTreeMap<ReplicaId, ReplicaView>,
-    leaderless_since: Option<Duration>,
-    leader: Option<ReplicaId>,
-    laggards: Laggards,
 }
 
 /// What a node reported of one replica.
@@ -222,10 +213,10 @@ impl ZoneView {
         let (partition, replica) = (report.partition, report.replica);
         self.nodes.entry(node).or_default().replicas.insert((partition, replica));
         let group = self.groups.entry(partition).or_default();
-        let rates = group.replicas.get(&replica).map_or_else(Rates::default, |view| view.rates);
+        let rates = group.replicas.get(replica).map_or_else(Rates::default, |view| view.rates);
         if report.phase == ReplicaPhase::Failed {
             self.failed.insert((partition, replica));
-        } else {
+        } else if !self.failed.is_empty() {
             self.failed.remove(&(partition, replica));
         }
         if report.leading {
@@ -262,9 +253,9 @@ impl ZoneView {
         let Some(view) = self.nodes.get_mut(&node) else { return };
         for (partition, replica) in std::mem::take(&mut view.replicas) {
             if let Some(group) = self.groups.get_mut(&partition)
-                && group.replicas.get(&replica).is_some_and(|view| view.node == node)
+                && group.replicas.get(replica).is_some_and(|view| view.node == node)
             {
-                group.replicas.remove(&replica);
+                group.replicas.remove(replica);
                 self.failed.remove(&(partition, replica));
             }
             self.refresh(partition, now);
@@ -274,8 +265,9 @@ impl ZoneView {
     /// Keeps what is derived from a group's reports right.
     fn refresh(&mut self, partition: PartitionId, now: Duration) {
         self.touched.insert(partition);
-        let leader = self.leader(partition).map(|leader| leader.replica.id);
         let Some(group) = self.groups.get_mut(&partition) else { return };
+        let leader = GroupSight::new(Some(&*group), &self.nodes).leader();
+        let leader = leader.map(|leader| leader.replica.id);
         if group.leader != leader {
             group.leader = leader;
             self.leaders_changed_at = now;
@@ -327,10 +319,14 @@ impl ZoneView {
         self.nodes.get(&node).is_some_and(|view| view.heartbeat.disk_below_reserve)
     }
 
+    /// A partition's group: for several questions about the same one.
+    pub fn group(&self, partition: PartitionId) -> GroupSight<'_> {
+        GroupSight::new(self.groups.get(&partition), &self.nodes)
+    }
+
     /// What the replica's node says of it in its present session.
     pub fn replica(&self, partition: PartitionId, replica: ReplicaId) -> Option<&ReplicaView> {
-        let view = self.groups.get(&partition)?.replicas.get(&replica)?;
-        self.is_connected(view.node).then_some(view)
+        self.group(partition).replica(replica)
     }
 
     /// All that is reported of a partition in present sessions, in the order of replica ids.
@@ -338,23 +334,12 @@ impl ZoneView {
         &self,
         partition: PartitionId,
     ) -> impl Iterator<Item = (ReplicaId, &ReplicaView)> {
-        self.groups
-            .get(&partition)
-            .into_iter()
-            .flat_map(|group| &group.replicas)
-            .filter(|(_, view)| self.is_connected(view.node))
-            .map(|(id, view)| (*id, view))
+        self.group(partition).replicas()
     }
 
     /// The newest of those that say that they lead.
     pub fn leader(&self, partition: PartitionId) -> Option<ConfirmedLeader> {
-        self.replicas(partition)
-            .filter(|(_, view)| view.report.phase == ReplicaPhase::Live && view.report.leading)
-            .max_by_key(|(_, view)| view.report.term)
-            .map(|(id, view)| ConfirmedLeader {
-                replica: Replica { id, node: view.node },
-                term: view.report.term,
-            })
+        self.group(partition).leader()
     }
 
     /// When some partition's confirmed leader last changed: while it does, balance waits.
@@ -362,15 +347,13 @@ impl ZoneView {
         self.leaders_changed_at
     }
 
-    /// Since when the partition's leader reports a replica as not following: nothing of its log is known,
-    /// it is far behind, or it is behind and gets no further. None: it follows, as far as is known.
+    /// See [`GroupSight::standing_still_since`].
     pub fn standing_still_since(
         &self,
         partition: PartitionId,
         replica: ReplicaId,
     ) -> Option<Duration> {
-        let leader = self.leader(partition)?;
-        self.groups.get(&partition)?.laggards.since(leader.replica.id, leader.term, replica)
+        self.group(partition).standing_still_since(replica)
     }
 
     /// Since when the partition has no confirmed leader; none if it has one.

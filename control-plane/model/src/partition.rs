@@ -99,7 +99,8 @@ impl Membership {
     /// Exactly these replicas vote, learners aside.
     pub fn votes_exactly(&self, replicas: &[Replica]) -> bool {
         self.voter_sets.len() == 1
-            && self.voter_sets[0].iter().collect::<BTreeSet<_>>() == replicas.iter().collect()
+            && self.voter_sets[0].iter().all(|voter| replicas.contains(voter))
+            && replicas.iter().all(|replica| self.voter_sets[0].contains(replica))
     }
 
     /// Whether the given replicas hold a majority of each voter set.

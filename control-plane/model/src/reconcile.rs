@@ -14,6 +14,7 @@ use planted::Bug;
 
 use crate::{
     command::{Action, EndResult, GroupObservation, LeaderObservation, OperationEnd},
+    group_view::GroupSight,
     ids::{PartitionId, ReplicaId},
     observation::{ConfirmedLeader, ReplicaPhase, ReplicaReport, ZoneView},
     operation::OperationKind,
@@ -64,7 +65,8 @@ pub fn reconcile(state: &ZoneState, view: &ZoneView, id: PartitionId) -> Reconci
     if !partition.is_placed() {
         return Reconciled::default();
     }
-    let group = Group { state, view, id, partition, leader: view.leader(id) };
+    let sight = view.group(id);
+    let group = Group { state, view, sight, id, partition, leader: sight.leader() };
     let mut reconciled = Reconciled::default();
     reconciled.observations.extend(group.observation());
     group.ensure(&mut reconciled.orders);
@@ -83,6 +85,7 @@ pub fn reconcile(state: &ZoneState, view: &ZoneView, id: PartitionId) -> Reconci
 struct Group<'a> {
     state: &'a ZoneState,
     view: &'a ZoneView,
+    sight: GroupSight<'a>,
     id: PartitionId,
     partition: &'a Partition,
     leader: Option<ConfirmedLeader>,
@@ -93,8 +96,8 @@ impl Group<'_> {
     fn observation(&self) -> Option<GroupObservation> {
         let known = self.partition.observed.as_ref().map(|observed| observed.log_position);
         let newest = self
-            .view
-            .replicas(self.id)
+            .sight
+            .replicas()
             .filter(|(_, view)| view.report.phase == ReplicaPhase::Live)
             .filter_map(|(_, view)| view.report.membership.as_ref())
             .filter(|reported| reported.committed)
@@ -123,7 +126,7 @@ impl Group<'_> {
         for target in &self.partition.targets {
             // Only once the node has said all that it has can something be missing there.
             if !self.view.is_complete(target.node)
-                || (self.view.replica(self.id, target.id).is_some() && !self.is_repeated(*target))
+                || (self.sight.replica(target.id).is_some() && !self.is_repeated(*target))
                 || self.is_blocked_by_older(*target)
             {
                 continue;
@@ -157,7 +160,7 @@ impl Group<'_> {
 
     /// Whether another replica of the partition is on the target's node still: it goes first.
     fn is_blocked_by_older(&self, target: Replica) -> bool {
-        self.view.replicas(self.id).any(|(replica, view)| {
+        self.sight.replicas().any(|(replica, view)| {
             view.node == target.node
                 && replica != target.id
                 && view.report.phase != ReplicaPhase::Destroyed
@@ -167,7 +170,7 @@ impl Group<'_> {
     /// Orders to the leader, one step at a time.
     fn steer(&self, orders: &mut Vec<Order>) {
         let Some(leader) = self.leader else { return };
-        let Some(view) = self.view.replica(self.id, leader.replica.id) else { return };
+        let Some(view) = self.sight.replica(leader.replica.id) else { return };
         let Some(reported) = &view.report.membership else { return };
         let membership = &reported.membership;
         let order = |kind| self.order(leader.replica, Some(membership.log_position), kind);
@@ -224,7 +227,7 @@ impl Group<'_> {
         let outside =
             self.partition.targets.iter().filter(|target| !membership.contains(target.id));
         let there = outside.filter(|target| {
-            let view = self.view.replica(self.id, target.id);
+            let view = self.sight.replica(target.id);
             view.is_some_and(|view| view.report.phase == ReplicaPhase::Live)
         });
         there.copied().collect()
@@ -276,7 +279,7 @@ impl Group<'_> {
         }
         for retiring in &self.partition.retiring {
             let replica = retiring.replica;
-            let report = self.view.replica(self.id, replica.id);
+            let report = self.sight.replica(replica.id);
             let destroyed = report.is_some_and(|view| view.report.phase == ReplicaPhase::Destroyed);
             if destroyed || self.state.node(replica.node).is_none() {
                 reconciled.drop_retired.push((self.id, replica.id));
@@ -292,7 +295,7 @@ impl Group<'_> {
     /// Whether the leader's latest membership is the committed one: a change that is on its way could
     /// still take in a replica that is about to be destroyed.
     fn leader_agrees(&self, committed: &Membership) -> bool {
-        let view = self.leader.and_then(|leader| self.view.replica(self.id, leader.replica.id));
+        let view = self.leader.and_then(|leader| self.sight.replica(leader.replica.id));
         view.and_then(|view| view.report.membership.as_ref()).is_some_and(|reported| {
             reported.committed && reported.membership.log_position == committed.log_position
         })

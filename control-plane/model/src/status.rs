@@ -6,6 +6,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
+    group_view::GroupSight,
     ids::{NodeId, PartitionId, ReplicaId},
     node::{Administrative, Node, NodeState},
     observation::{Rates, ReplicaPhase, ZoneView},
@@ -268,7 +269,7 @@ fn standstill_problems(
         for target in &record.targets {
             // Of a node that is not up, enough is said.
             let is_up = state.node(target.node).is_some_and(|node| node.is_up());
-            let Some(still) = standstill(view, *id, target.id, now).filter(|_| is_up) else {
+            let Some(still) = standstill(&view.group(*id), target.id, now).filter(|_| is_up) else {
                 continue;
             };
             if problems.len() >= 4 * NAMED_MAX {
@@ -291,13 +292,8 @@ fn standstill_problems(
 }
 
 /// For how long a replica has not followed its leader, if that is too long.
-fn standstill(
-    view: &ZoneView,
-    partition: PartitionId,
-    replica: ReplicaId,
-    now: Duration,
-) -> Option<Duration> {
-    let still = now.saturating_sub(view.standing_still_since(partition, replica)?);
+fn standstill(sight: &GroupSight<'_>, replica: ReplicaId, now: Duration) -> Option<Duration> {
+    let still = now.saturating_sub(sight.standing_still_since(replica)?);
     (still > STANDSTILL_MAX).then_some(still)
 }
 
@@ -438,17 +434,18 @@ fn is_under_replicated(
     record: &Partition,
     now: Duration,
 ) -> bool {
+    let sight = view.map(|view| view.group(id));
     let healthy = record.targets.iter().filter(|target| {
         let votes =
             record.observed.as_ref().is_some_and(|observed| observed.is_full_voter(target.id));
         let up = state.node(target.node).is_some_and(|node| node.is_up());
-        let reported = match view {
-            Some(view) if view.is_complete(target.node) => view
-                .replica(id, target.id)
-                .is_some_and(|view| view.report.phase == ReplicaPhase::Live),
+        let reported = match view.zip(sight) {
+            Some((view, sight)) if view.is_complete(target.node) => {
+                sight.replica(target.id).is_some_and(|view| view.report.phase == ReplicaPhase::Live)
+            }
             Some(_) | None => true,
         };
-        let follows = view.is_none_or(|view| standstill(view, id, target.id, now).is_none());
+        let follows = sight.is_none_or(|sight| standstill(&sight, target.id, now).is_none());
         votes && up && reported && follows
     });
     if healthy.count() < state.replication_factor() {

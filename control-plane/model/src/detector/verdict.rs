@@ -121,16 +121,16 @@ impl<'a> Verdicts<'a> {
         let well_for = condition.well_for.unwrap_or_default();
         let quarantine = self.quarantine(node);
         let lapses = node.lapses;
-        let words = format!("it has been well for {} ms", well_for.as_millis());
+        let words = || format!("it has been well for {} ms", well_for.as_millis());
         match node.state {
             // Once more: what it was before is forgotten.
             NodeState::Up if lapses > 0 && well_for >= self.options.forgive_after => {
-                Some((NodeState::Up, words))
+                Some((NodeState::Up, words()))
             }
             NodeState::Up => None,
             NodeState::Recovering if is_planted(Bug::QuarantineForEver) => None,
             NodeState::Recovering | NodeState::Slow if well_for >= quarantine => {
-                Some((NodeState::Up, words))
+                Some((NodeState::Up, words()))
             }
             NodeState::Recovering => None,
             NodeState::Suspect | NodeState::Down

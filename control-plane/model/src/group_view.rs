@@ -1,0 +1,114 @@
+//! What is known of one partition's group: the reports of its replicas, and what follows from them.
+//!
+//! Of a million groups each byte counts a million times, and so does each walk down a tree: reports are kept
+//! in a short row, and [`GroupSight`] looks a group up once for all questions about it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::{
+    ids::{NodeId, ReplicaId},
+    laggards::Laggards,
+    observation::{ConfirmedLeader, NodeView, ReplicaPhase, ReplicaView},
+    partition::Replica,
+};
+
+/// One partition's group, as its replicas' nodes report it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct GroupView {
+    pub replicas: ReplicaViews,
+    pub leaderless_since: Option<Duration>,
+    pub leader: Option<ReplicaId>,
+    pub laggards: Laggards,
+}
+
+/// Reports in the order of replica ids. A handful at most: nothing is gained by a tree, whose smallest node
+/// has room for eleven of them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ReplicaViews {
+    row: Vec<(ReplicaId, ReplicaView)>,
+}
+
+impl ReplicaViews {
+    fn position(&self, id: ReplicaId) -> Result<usize, usize> {
+        self.row.binary_search_by_key(&id, |(replica, _)| *replica)
+    }
+
+    pub fn get(&self, id: ReplicaId) -> Option<&ReplicaView> {
+        let at = self.position(id).ok()?;
+        self.row.get(at).map(|(_, view)| view)
+    }
+
+    /// In the place of an older one, if there is one.
+    pub fn insert(&mut self, id: ReplicaId, view: ReplicaView) {
+        match self.position(id) {
+            Ok(at) => self.row[at].1 = view,
+            Err(at) => {
+                // Groups rarely grow: room for more would stay empty.
+                self.row.reserve_exact(1);
+                self.row.insert(at, (id, view));
+            }
+        }
+    }
+
+    pub fn remove(&mut self, id: ReplicaId) {
+        if let Ok(at) = self.position(id) {
+            self.row.remove(at);
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (ReplicaId, &ReplicaView)> {
+        self.row.iter().map(|(id, view)| (*id, view))
+    }
+
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut ReplicaView> {
+        self.row.iter_mut().map(|(_, view)| view)
+    }
+}
+
+/// A group as present sessions show it: only reports of nodes that have one count.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupSight<'a> {
+    group: Option<&'a GroupView>,
+    nodes: &'a BTreeMap<NodeId, NodeView>,
+}
+
+impl<'a> GroupSight<'a> {
+    pub(crate) fn new(group: Option<&'a GroupView>, nodes: &'a BTreeMap<NodeId, NodeView>) -> Self {
+        Self { group, nodes }
+    }
+
+    fn counts(&self, view: &ReplicaView) -> bool {
+        self.nodes.get(&view.node).is_some_and(|node| node.session.is_some())
+    }
+
+    /// What the replica's node says of it.
+    pub fn replica(&self, id: ReplicaId) -> Option<&'a ReplicaView> {
+        self.group?.replicas.get(id).filter(|view| self.counts(view))
+    }
+
+    /// All that is reported, in the order of replica ids.
+    pub fn replicas(self) -> impl Iterator<Item = (ReplicaId, &'a ReplicaView)> {
+        let all = self.group.into_iter().flat_map(|group| group.replicas.iter());
+        all.filter(move |(_, view)| self.counts(view))
+    }
+
+    /// The newest of those that say that they lead.
+    pub fn leader(&self) -> Option<ConfirmedLeader> {
+        let all = self.group.into_iter().flat_map(|group| group.replicas.iter());
+        all.filter(|(_, view)| view.report.phase == ReplicaPhase::Live && view.report.leading)
+            .filter(|(_, view)| self.counts(view))
+            .max_by_key(|(_, view)| view.report.term)
+            .map(|(id, view)| ConfirmedLeader {
+                replica: Replica { id, node: view.node },
+                term: view.report.term,
+            })
+    }
+
+    /// Since when the leader reports a replica as not following: nothing of its log is known, it is far
+    /// behind, or it is behind and gets no further. None: it follows, as far as is known.
+    pub fn standing_still_since(&self, replica: ReplicaId) -> Option<Duration> {
+        let group = self.group.filter(|group| !group.laggards.is_empty())?;
+        let leader = self.leader()?;
+        group.laggards.since(leader.replica.id, leader.term, replica)
+    }
+}
