@@ -38,12 +38,7 @@ impl Command {
         Self { zone_time, wall_time, idempotency_key, request_fingerprint: 0, action }
     }
 
-    pub fn with_idempotency_key(mut self, key: impl Into<String>) -> Self {
-        self.idempotency_key = key.into();
-        self
-    }
-
-    /// The key and the digest of the request that came with it.
+    /// The caller's key, and the digest of the request that came with it; 0: none.
     pub fn of_request(mut self, key: impl Into<String>, fingerprint: u64) -> Self {
         self.idempotency_key = key.into();
         self.request_fingerprint = fingerprint;

@@ -22,6 +22,7 @@ pub mod command;
 pub mod detector;
 pub mod drain;
 pub mod event;
+pub mod fingerprint;
 pub mod group_view;
 pub mod health;
 pub mod ids;

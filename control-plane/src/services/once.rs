@@ -5,7 +5,7 @@
 //! node, what was possible may be so no more. So the key is looked up before anything of the request is
 //! looked at, and the request is told from another one as it was written, not as it is understood now.
 
-use model::{Action, Applied, Refusal};
+use model::{Action, Applied, Refusal, fingerprint::fingerprint};
 use prost::Message;
 use tonic::Status;
 
@@ -26,11 +26,8 @@ impl Once {
     pub fn of<M: Message>(verb: &str, request: &M, key: String) -> Result<Self, Status> {
         let key = from_wire::idempotency_key(key)?;
         let request = request.encode_to_vec();
-        // FNV-1a, 64 bits; 0 would mean that there is none.
-        let digest =
-            verb.bytes().chain([0]).chain(request).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-            });
+        let digest = fingerprint(verb.bytes().chain([0]).chain(request));
+        // 0 would mean that there is none.
         Ok(Self { key, fingerprint: u64::max(digest, 1) })
     }
 

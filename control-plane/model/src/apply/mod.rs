@@ -20,6 +20,7 @@ pub use zone::check_initialization;
 use crate::{
     command::{Action, Command},
     event::{Event, EventKind},
+    fingerprint::fingerprint,
     ids::{
         EventSequence, NodeId, OperationId, PartitionId, ReplicaId, Revision, WallTime, ZoneTime,
     },
@@ -89,7 +90,7 @@ impl Applier<'_> {
             return Err(Refusal::IdempotencyKeyTooLong { bytes });
         }
         let fingerprint = match command.request_fingerprint {
-            0 => fingerprint(&command.action),
+            0 => fingerprint_of(&command.action),
             given => given,
         };
         if let Some(remembered) = self.state.remembered.get(key) {
@@ -312,15 +313,13 @@ fn next(counter: &mut u64) -> u64 {
 }
 
 /// A digest of what a caller asked for, without what the server added to it: a retry of the same
-/// request has the same digest. (FNV-1a, 64 bits.)
-fn fingerprint(action: &Action) -> u64 {
+/// request has the same digest.
+fn fingerprint_of(action: &Action) -> u64 {
     let asked = match action {
         // The plan differs from one moment to the next; the request does not.
         Action::RebalanceLeaders { .. } => Action::RebalanceLeaders { transfers: Vec::new() },
         other => other.clone(),
     };
     let bytes = postcard::to_stdvec(&asked).expect("commands hold nothing that cannot be encoded");
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    fingerprint(bytes)
 }

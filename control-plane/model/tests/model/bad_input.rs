@@ -261,7 +261,7 @@ fn idempotency_keys() {
     let mut revision = 1_000_000;
     let mut apply = |state: &mut ZoneState, key: &str, action: Action, time: u64| {
         revision += 1;
-        let command = Command::new(ZoneTime(time), WallTime(0), action).with_idempotency_key(key);
+        let command = Command::new(ZoneTime(time), WallTime(0), action).of_request(key, 0);
         state.apply(Revision(revision), &command)
     };
     let transfer = Action::TransferLeader { partition: id, to };

@@ -206,7 +206,7 @@ fn command() -> impl Strategy<Value = Command> {
         1 => Just("x".repeat(65))
     ];
     (any::<u16>(), key, action()).prop_map(|(time, key, action)| {
-        Command::new(ZoneTime(u64::from(time)), WallTime(1), action).with_idempotency_key(key)
+        Command::new(ZoneTime(u64::from(time)), WallTime(1), action).of_request(key, 0)
     })
 }
 
@@ -376,7 +376,7 @@ fn the_ledger_says_once_for_each_term_who_leads() {
             term: Term(term),
         };
         let command = Command::new(state.zone_time(), WallTime(1), action)
-            .with_idempotency_key(format!("leader-{member}-{term}"));
+            .of_request(format!("leader-{member}-{term}"), 0);
         state.apply(Revision(revision), &command).expect("told");
     };
     announce(&mut state, 7, 3);
