@@ -1,0 +1,112 @@
+//! Nodes, partitions and operations: looking at them, and changing them.
+
+use clap::{Args, Subcommand};
+
+#[derive(Debug, Subcommand)]
+pub enum NodeVerb {
+    /// All nodes.
+    List,
+    /// One node: why it is in its state, and what it holds.
+    Show {
+        /// Id or name.
+        node: String,
+    },
+    /// Move everything off a node, leaders first, and keep it empty.
+    Drain {
+        /// Id or name.
+        node: String,
+        /// Go on although a partition could lose its majority, and with it data.
+        #[arg(long)]
+        accept_data_loss_risk: bool,
+        #[command(flatten)]
+        wait: WaitArguments,
+    },
+    /// Let a node take part again; ends its drain.
+    Uncordon {
+        /// Id or name.
+        node: String,
+    },
+    /// Forget a node for good. It must be down, and hold nothing.
+    Remove {
+        /// Id or name.
+        node: String,
+    },
+}
+
+/// For commands that start an operation.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct WaitArguments {
+    /// Show the operation's progress until it has ended; fail if it fails.
+    #[arg(long)]
+    pub wait: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ExplainVerb {
+    /// Why a node is thought to be up, slow, suspect or down.
+    Node {
+        /// Id or name.
+        node: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PartitionVerb {
+    /// Partitions in key order.
+    List {
+        /// Only those with a replica on this node (id or name).
+        #[arg(long)]
+        node: Option<String>,
+        /// Only those that are not as they should be.
+        #[arg(long)]
+        problems: bool,
+    },
+    /// One partition: its members, how far each is, and what is being changed.
+    Show { partition: u64 },
+    /// Move a partition's leadership to another of its replicas.
+    TransferLeader {
+        partition: u64,
+        /// Id or name of a node that holds a replica.
+        #[arg(long)]
+        to: String,
+        #[command(flatten)]
+        wait: WaitArguments,
+    },
+    /// Move one replica from a node to another.
+    Move {
+        partition: u64,
+        /// Id or name of the node that holds it.
+        #[arg(long)]
+        from: String,
+        /// Id or name of the node that shall hold it.
+        #[arg(long)]
+        to: String,
+        #[command(flatten)]
+        wait: WaitArguments,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct RebalanceArguments {
+    /// Only show what would be done.
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub wait: WaitArguments,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum OperationVerb {
+    /// Operations, newest first.
+    List {
+        /// Also those that have ended.
+        #[arg(long)]
+        all: bool,
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        limit: u32,
+    },
+    /// Follow one operation until it has ended; fail if it fails.
+    Watch { operation: u64 },
+    /// Cancel one that has not passed its point of no return.
+    Cancel { operation: u64 },
+}
