@@ -17,6 +17,8 @@ pub const PARTITIONS_UNDER_REPLICATED: &str = "isotherm_control_plane_partitions
 pub const OPERATIONS_RUNNING: &str = "isotherm_control_plane_operations_running";
 pub const OPERATIONS_FAILED: &str = "isotherm_control_plane_operations_failed";
 pub const BRAKE: &str = "isotherm_control_plane_brake_engaged";
+pub const BRAKE_OVERRIDDEN: &str = "isotherm_control_plane_brake_overridden";
+pub const BRAKE_HELD_BACK: &str = "isotherm_control_plane_brake_held_back";
 pub const SESSIONS: &str = "isotherm_control_plane_sessions";
 pub const HEARTBEATS: &str = "isotherm_control_plane_heartbeats_total";
 pub const HEARTBEAT_LATENESS: &str = "isotherm_control_plane_heartbeat_interval_seconds";
@@ -37,14 +39,22 @@ pub fn set_revision(revision: Revision) {
 }
 
 /// The gauges that only the leader exports, and what they mean.
-const LEADER_GAUGES: [(&str, &str); 8] = [
+const LEADER_GAUGES: [(&str, &str); 10] = [
     (NODES, "Index nodes by the state that was concluded"),
     (PARTITIONS, "Partitions of the zone"),
     (PARTITIONS_AVAILABLE, "Partitions with a confirmed leader"),
     (PARTITIONS_UNDER_REPLICATED, "Partitions with fewer healthy replicas than they should have"),
     (OPERATIONS_RUNNING, "Operations that have not ended"),
     (OPERATIONS_FAILED, "Operations that have failed for good"),
-    (BRAKE, "1 while the brake holds back discretionary changes"),
+    (
+        BRAKE,
+        "1 while the brake is engaged, which holds back repairs and moves unless it is overridden",
+    ),
+    (BRAKE_OVERRIDDEN, "1 while an operator overrides the brake"),
+    (
+        BRAKE_HELD_BACK,
+        "Repairs, moves and transfers of leadership that the brake holds back, by kind",
+    ),
     (SESSIONS, "Sessions with index nodes"),
 ];
 

@@ -99,6 +99,12 @@ pub enum Action {
     CancelOperation {
         operation: OperationId,
     },
+    /// Lets repairs and moves go on for a while although the brake is engaged; 0 ms: no longer.
+    OverrideBrake {
+        for_ms: u64,
+        /// The operator's words.
+        reason: String,
+    },
 
     // By the control plane itself.
     /// Starts transfers of leadership. Items stand for themselves.

@@ -46,6 +46,8 @@ pub enum EventKind {
     OperationEnded,
     BrakeEngaged,
     BrakeReleased,
+    BrakeOverridden,
+    BrakeRestored,
     ControlPlaneLeader,
 }
 
@@ -76,6 +78,8 @@ impl EventKind {
             EventKind::OperationEnded => "operation-ended",
             EventKind::BrakeEngaged => "brake-engaged",
             EventKind::BrakeReleased => "brake-released",
+            EventKind::BrakeOverridden => "brake-overridden",
+            EventKind::BrakeRestored => "brake-restored",
             EventKind::ControlPlaneLeader => "control-plane-leader",
         }
     }

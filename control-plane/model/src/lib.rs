@@ -8,6 +8,7 @@
 //! - [`observation`]: what the leader's sessions know now. Never replicated, never mixed with intent.
 //! - [`accrual`], [`health`]: what a node's heartbeats say, and how they come.
 //! - [`detector`], [`takeover`], [`placement`], [`repair`], [`drain`], [`leaders`]: judgements and plans.
+//! - [`brake`]: when too much seems lost at once, what is held back.
 //! - [`reconcile`]: from intent and observation to orders and conclusions.
 //! - [`status`]: figures for people.
 //!
@@ -18,6 +19,7 @@
 
 pub mod accrual;
 pub mod apply;
+pub mod brake;
 pub mod command;
 pub mod detector;
 pub mod drain;

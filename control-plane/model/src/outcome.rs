@@ -130,6 +130,10 @@ pub enum Refusal {
     OverBudget { what: String, count: u32, max: u32 },
     #[error("the brake is engaged: {reason}")]
     Braked { reason: String },
+    #[error("the brake is not engaged: there is nothing to override")]
+    BrakeNotEngaged,
+    #[error("an override of {for_ms} ms is too long: at most {max_ms} ms, which is an hour")]
+    OverrideTooLong { for_ms: u64, max_ms: u64 },
 
     #[error("node {node} is {why} already")]
     AlreadyDraining { node: NodeId, why: String },
@@ -181,6 +185,7 @@ impl Refusal {
             | Refusal::TooManySplitKeys { .. }
             | Refusal::InvalidReplicationFactor { .. }
             | Refusal::Malformed { .. }
+            | Refusal::OverrideTooLong { .. }
             | Refusal::IdempotencyKeyTooLong { .. }
             | Refusal::IdempotencyKeyReused { .. }
             | Refusal::NotAVoter { .. }
@@ -210,6 +215,7 @@ impl Refusal {
             | Refusal::NoMajority { .. }
             | Refusal::PlanStale { .. }
             | Refusal::Braked { .. }
+            | Refusal::BrakeNotEngaged
             | Refusal::AlreadyDraining { .. }
             | Refusal::DrainAtRisk { .. }
             | Refusal::NodeNotDown { .. }

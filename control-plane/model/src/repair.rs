@@ -195,7 +195,7 @@ fn spread_crowded(
 
 /// Whether the partition can take a change now: it has a group, a majority of it lives, and nothing
 /// else is under way.
-fn can_change(state: &ZoneState, partition: &Partition) -> bool {
+pub(crate) fn can_change(state: &ZoneState, partition: &Partition) -> bool {
     partition.change.is_none()
         && partition.observed.is_some()
         && partition.has_majority(|voter| state.node(voter.node).is_some_and(|node| node.is_up()))

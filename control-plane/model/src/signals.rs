@@ -119,7 +119,7 @@ impl SignalRound {
             at_us: micros(now),
             since_last_us: micros(since_last),
             watching_since_us: micros(view.started_at()),
-            is_brake_engaged: state.brake().is_some(),
+            is_brake_engaged: state.engaged_brake().is_some(),
             nodes,
         }
     }

@@ -25,7 +25,7 @@ use crate::{
     partition::Partition,
     policy::Policy,
     table::{Record, RecordChange, Table},
-    zone::{Brake, Remembered, Zone},
+    zone::{Remembered, Zone},
 };
 
 /// The state of a zone; without a zone until [`crate::command::Action::InitializeZone`].
@@ -320,10 +320,6 @@ impl ZoneState {
         self.zone().map(|zone| &zone.policy)
     }
 
-    pub fn brake(&self) -> Option<&Brake> {
-        self.zone().map(|zone| &zone.brake).filter(|brake| brake.engaged)
-    }
-
     pub fn nodes(&self) -> &Table<Node> {
         &self.nodes
     }
@@ -475,6 +471,7 @@ impl ZoneState {
         !self.indices.unplaced.is_empty()
             || !self.indices.running.is_empty()
             || self.nodes.iter().any(|(_, node)| !node.is_up())
+            || self.engaged_brake().is_some_and(|brake| brake.overridden_until.is_some())
             || !crate::leaders::resting(self).is_empty()
     }
 }

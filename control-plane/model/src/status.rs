@@ -6,6 +6,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
+    brake::{self, HeldBack},
     group_view::GroupSight,
     ids::{NodeId, PartitionId, ReplicaId},
     node::{Administrative, Node, NodeState},
@@ -28,6 +29,8 @@ pub struct Figures {
     pub partitions: PartitionCounts,
     pub operations_running: u32,
     pub operations_failed: u32,
+    /// What would begin if the brake did not hold.
+    pub held_back: HeldBack,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,14 +122,10 @@ pub fn figures(state: &ZoneState, view: Option<&ZoneView>, now: Duration) -> Fig
     let count = |list: &[PartitionId]| u32::try_from(list.len()).unwrap_or(u32::MAX);
     figures.partitions.unavailable = count(&unavailable);
     figures.partitions.under_replicated = count(&under_replicated);
+    figures.held_back = brake::held_back(state, view);
     let problems = &mut figures.problems;
     unavailable_problems(state, view, now, &unavailable, problems);
-    if let Some(brake) = state.brake() {
-        problems.push(format!(
-            "the brake is engaged, so nothing is repaired, removed or moved: {}",
-            brake.reason
-        ));
-    }
+    problems.extend(brake::problem(state, figures.held_back));
     node_problems(state, problems);
     if !under_replicated.is_empty() {
         problems.push(format!(
@@ -455,7 +454,7 @@ fn is_under_replicated(
 }
 
 /// Whether a node in a fault domain without the partition could take a replica.
-fn could_spread(state: &ZoneState, record: &Partition) -> bool {
+pub(crate) fn could_spread(state: &ZoneState, record: &Partition) -> bool {
     let used: BTreeSet<&str> = record
         .targets
         .iter()
@@ -469,7 +468,7 @@ fn could_spread(state: &ZoneState, record: &Partition) -> bool {
     })
 }
 
-fn plural(count: usize, one: &str, many: &str) -> String {
+pub(crate) fn plural(count: usize, one: &str, many: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
 }
 

@@ -32,13 +32,15 @@ pub struct Counters {
     pub event: u64,
 }
 
-/// Whether discretionary changes are held back (G7).
+/// Whether discretionary changes are held back (G7): see [`crate::brake`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Brake {
     pub engaged: bool,
-    /// Why, and what it holds back.
+    /// Why, or why it was released.
     pub reason: String,
     pub since: ZoneTime,
+    /// Until when it holds nothing back although it is engaged, by an operator's word.
+    pub overridden_until: Option<ZoneTime>,
 }
 
 impl Record for Zone {

@@ -2,31 +2,42 @@
 
 use std::collections::BTreeMap;
 
-use model::{node::NodeState, status, status::Figures};
+use model::{brake::HeldBack, node::NodeState, status, status::Figures};
 
 use super::Reign;
 use crate::metrics;
 
 /// Sets the gauges to what is known now.
 pub fn record(reign: &Reign) {
-    let (figures, nodes, revision, braked) = reign.zone().read(|state| {
+    let (figures, nodes, revision, brake) = reign.zone().read(|state| {
         let figures = status::figures(state, Some(&reign.view()), reign.now());
         let mut nodes = BTreeMap::new();
         for (_, node) in state.nodes().iter() {
             *nodes.entry(node.liveness.state).or_default() += 1;
         }
-        (figures, nodes, state.revision(), state.brake().is_some())
+        let brake = Brake {
+            engaged: state.engaged_brake().is_some(),
+            overridden: state.is_brake_overridden(),
+        };
+        (figures, nodes, state.revision(), brake)
     });
-    set(&figures, &nodes, braked, reign.sessions().count());
+    set(&figures, &nodes, brake, reign.sessions().count());
     metrics::set_revision(revision);
 }
 
 /// The reign is over: what the gauges showed is another leader's to know now.
 pub fn clear() {
-    set(&Figures::default(), &BTreeMap::new(), false, 0);
+    set(&Figures::default(), &BTreeMap::new(), Brake::default(), 0);
 }
 
-fn set(figures: &Figures, nodes: &BTreeMap<NodeState, u32>, braked: bool, sessions: usize) {
+/// Whether the brake is engaged, and whether an operator overrides it.
+#[derive(Clone, Copy, Default)]
+struct Brake {
+    engaged: bool,
+    overridden: bool,
+}
+
+fn set(figures: &Figures, nodes: &BTreeMap<NodeState, u32>, brake: Brake, sessions: usize) {
     for state in
         [NodeState::Up, NodeState::Recovering, NodeState::Slow, NodeState::Suspect, NodeState::Down]
     {
@@ -39,7 +50,12 @@ fn set(figures: &Figures, nodes: &BTreeMap<NodeState, u32>, braked: bool, sessio
     gauge(metrics::PARTITIONS_UNDER_REPLICATED, figures.partitions.under_replicated);
     gauge(metrics::OPERATIONS_RUNNING, figures.operations_running);
     gauge(metrics::OPERATIONS_FAILED, figures.operations_failed);
-    gauge(metrics::BRAKE, u32::from(braked));
+    gauge(metrics::BRAKE, u32::from(brake.engaged));
+    gauge(metrics::BRAKE_OVERRIDDEN, u32::from(brake.overridden));
+    let HeldBack { repairs, moves, transfers } = figures.held_back;
+    for (kind, count) in [("repair", repairs), ("move", moves), ("transfer", transfers)] {
+        ::metrics::gauge!(metrics::BRAKE_HELD_BACK, "kind" => kind).set(f64::from(count));
+    }
     gauge(metrics::SESSIONS, u32::try_from(sessions).unwrap_or(u32::MAX));
 }
 
@@ -61,13 +77,17 @@ mod tests {
                 },
                 operations_running: 3,
                 operations_failed: 1,
+                held_back: HeldBack { repairs: 5, moves: 6, transfers: 7 },
                 ..Figures::default()
             };
             let nodes = BTreeMap::from([(NodeState::Up, 4), (NodeState::Down, 1)]);
-            set(&figures, &nodes, true, 4);
+            set(&figures, &nodes, Brake { engaged: true, overridden: true }, 4);
             let leaders = recorded.gauges();
             assert_eq!(leaders["isotherm_control_plane_nodes{state=up}"], 4.0);
             assert_eq!(leaders["isotherm_control_plane_sessions"], 4.0);
+            assert_eq!(leaders["isotherm_control_plane_brake_engaged"], 1.0);
+            assert_eq!(leaders["isotherm_control_plane_brake_overridden"], 1.0);
+            assert_eq!(leaders["isotherm_control_plane_brake_held_back{kind=move}"], 6.0);
             clear();
             let after = recorded.gauges();
             assert_eq!(after.len(), leaders.len());

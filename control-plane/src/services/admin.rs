@@ -293,6 +293,25 @@ impl AdminService for AdminApi {
         }))
     }
 
+    async fn override_brake(
+        &self,
+        request: Request<v1::OverrideBrakeRequest>,
+    ) -> Result<Response<v1::OverrideBrakeResponse>, Status> {
+        let reign = self.member.leading()?;
+        let mut request = request.into_inner();
+        let key = std::mem::take(&mut request.idempotency_key);
+        let once = Once::of("override-brake", &request, key)?;
+        once.carry_out(&reign, || {
+            let v1::OverrideBrakeRequest { duration_ms: for_ms, reason, .. } = request;
+            // Before it goes into the log: there is no limit to what a caller may send as a reason.
+            let possible = model::brake::check_override(for_ms, &reason);
+            possible.map_err(|refused| refusal::status(&refused))?;
+            Ok(Action::OverrideBrake { for_ms, reason })
+        })
+        .await?;
+        Ok(Response::new(v1::OverrideBrakeResponse { brake: Some(figures::brake(&reign)) }))
+    }
+
     async fn list_operations(
         &self,
         request: Request<v1::ListOperationsRequest>,

@@ -46,13 +46,8 @@ pub fn zone_status(member: &Member) -> v1::ZoneStatus {
 }
 
 fn status_of(state: &ZoneState, view: Option<&ZoneView>, now: Duration) -> v1::ZoneStatus {
-    let Figures { problems, partitions, operations_running, operations_failed } =
+    let Figures { problems, partitions, operations_running, operations_failed, held_back } =
         status::figures(state, view, now);
-    let brake = state.brake().map(|brake| v1::Brake {
-        engaged: brake.engaged,
-        reason: brake.reason.clone(),
-        since_zone_time_ms: brake.since.get(),
-    });
     v1::ZoneStatus {
         problems,
         zone_id: state.zone_id().map_or_else(String::new, |id| id.to_string()),
@@ -66,7 +61,7 @@ fn status_of(state: &ZoneState, view: Option<&ZoneView>, now: Duration) -> v1::Z
         }),
         operations_running,
         operations_failed,
-        brake: Some(brake.unwrap_or_default()),
+        brake: Some(to_wire::brake(state, held_back)),
         replication_factor: state.policy().map_or(0, |policy| policy.replication_factor.into()),
         ..v1::ZoneStatus::default()
     }
@@ -120,6 +115,11 @@ fn control_plane(member: &Member, leads: bool) -> (v1::ControlPlaneStatus, Vec<S
         members,
     };
     (status, problems)
+}
+
+/// The brake as it is now.
+pub fn brake(reign: &Reign) -> v1::Brake {
+    look(reign, |state, view| to_wire::brake(state, model::brake::held_back(state, Some(view))))
 }
 
 /// All nodes.

@@ -5,7 +5,8 @@
 
 use bytes::Bytes;
 use model::{
-    Fence, LogPosition, NodeId, OperationId,
+    Fence, LogPosition, NodeId, OperationId, ZoneState,
+    brake::HeldBack,
     key_range::KeyRange,
     node::{Administrative, NodeState},
     operation::{Operation, OperationState},
@@ -46,6 +47,23 @@ pub fn fence(fence: Fence) -> v1::Fence {
         zone_generation: fence.generation.get(),
         term: fence.term.get(),
         revision: fence.revision.get(),
+    }
+}
+
+/// The brake, and what waits for it; nothing if it is not engaged.
+pub fn brake(state: &ZoneState, held_back: HeldBack) -> v1::Brake {
+    let Some(brake) = state.engaged_brake() else { return v1::Brake::default() };
+    let overridden_for_ms = brake.overridden_for_ms(state.zone_time());
+    let until = brake.overridden_until.filter(|_| overridden_for_ms.is_some());
+    v1::Brake {
+        engaged: true,
+        reason: brake.reason.clone(),
+        since_zone_time_ms: brake.since.get(),
+        overridden_until_zone_time_ms: until.map_or(0, model::ZoneTime::get),
+        overridden_for_ms: overridden_for_ms.unwrap_or(0),
+        held_back_repairs: held_back.repairs,
+        held_back_moves: held_back.moves,
+        held_back_transfers: held_back.transfers,
     }
 }
 

@@ -6,6 +6,7 @@
     reason = "real sockets, processes and time are what is tested"
 )]
 
+mod brake;
 mod init;
 mod members;
 mod nodes;

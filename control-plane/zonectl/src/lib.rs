@@ -5,6 +5,7 @@
 //! - [`forms`]: the JSON forms. Their field names are stable.
 //! - [`tables`]: what people see instead.
 //! - [`explanation`]: what `zonectl explain` prints.
+//! - [`brake`]: the brake in a line.
 //! - [`failure`]: why a command failed, in plain words, and the exit code for it.
 //! - `diagnosis`: whether it failed because the two sides do not agree about TLS.
 //! - [`zone_process`]: a zone's processes on this machine: start, kill, freeze, restart one by its role.
@@ -17,6 +18,7 @@
 //! **Architecture invariant**: the wire's types are converted in [`forms`] and nowhere shown to users.
 
 pub mod arguments;
+pub mod brake;
 pub mod commands;
 pub mod demo;
 pub mod dev;

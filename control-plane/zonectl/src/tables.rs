@@ -7,6 +7,7 @@ use comfy_table::{
 };
 
 use crate::{
+    brake,
     forms::{
         EventForm, ListForm, MemberForm, NodeDetailForm, NodeForm, OperationForm,
         PartitionDetailForm, PartitionForm, RebalanceForm, StatusForm,
@@ -81,8 +82,7 @@ pub fn status(status: &StatusForm) -> String {
         if status.from_leader { "" } else { " (Not the leader's view: it may lag.)" },
     );
     if status.brake.engaged {
-        let reason = status.brake.reason.as_deref().unwrap_or("no reason is known");
-        let _ = writeln!(text, "The brake is on: {reason}");
+        let _ = writeln!(text, "{}", brake::line(&status.brake));
     }
     let mut members = table(&["member", "state", "entries behind", "id"]);
     // By address, as people know them; ids are random.

@@ -3,7 +3,8 @@
 //!
 //! - G4: the ranges cover the key space exactly; a partition's replicas are on distinct nodes, and a
 //!   replica id is one placement for ever.
-//! - G7: while too many nodes are down the brake is engaged, and while it is, no change begins.
+//! - G7: while too many nodes are down the brake is engaged, and while it is and no operator overrides it, no
+//!   change begins.
 //! - G8: an operation goes on until it ends, and has ended for good.
 //! - G10: an operation has a reason.
 
@@ -98,7 +99,7 @@ impl ZoneStates {
             .map(|(_, node)| node.liveness.state)
             .collect();
         let down = active.iter().filter(|state| **state == NodeState::Down).count();
-        if down < 2 || 3 * down <= active.len() || state.brake().is_some() {
+        if down < 2 || 3 * down <= active.len() || state.engaged_brake().is_some() {
             self.unbraked = None;
             return Ok(());
         }
@@ -194,8 +195,8 @@ fn is_same(was: &Operation, is: &Operation) -> bool {
     kind && was.origin == is.origin && was.parent == is.parent
 }
 
-/// While the brake is engaged no repair, no removal and no discretionary move begins. What an operator
-/// asks for by name is no matter of discretion.
+/// While the brake holds no repair, no removal and no discretionary move begins. What an operator asks for by
+/// name is no matter of discretion.
 fn begins_nothing_while_braked(before: &ZoneState, after: &ZoneState) -> Result<(), Problem> {
     let (Some(was), Some(is)) = (before.brake(), after.brake()) else { return Ok(()) };
     if was.since != is.since {
@@ -280,7 +281,12 @@ mod tests {
     }
 
     fn at(state: &ZoneState, zone_time: u64, braked: bool) -> ZoneState {
-        let brake = Brake { engaged: braked, reason: "too many".into(), since: ZoneTime(1) };
+        let brake = Brake {
+            engaged: braked,
+            reason: "too many".into(),
+            since: ZoneTime(1),
+            overridden_until: None,
+        };
         let zone =
             Zone { zone_time: ZoneTime(zone_time), brake, ..state.zone().expect("one").clone() };
         with(state, &(), &zone)
@@ -349,6 +355,22 @@ mod tests {
         let asked_for = with(&zone, &OperationId(1), &asked_for);
         after(&[at(&zone, 1, true), at(&asked_for, 2, true)]).unwrap();
         assert_eq!(guarantee(&[at(&zone, 1, true), at(&begun, 2, true)]), "G7");
+    }
+
+    #[test]
+    fn changes_begin_while_an_operator_overrides_the_brake() {
+        let zone = zone();
+        let begun = with(&zone, &OperationId(1), &repair());
+        let overridden = |state: &ZoneState, zone_time| {
+            let mut record = at(state, zone_time, true).zone().expect("one").clone();
+            record.brake.overridden_until = Some(ZoneTime(100));
+            with(state, &(), &record)
+        };
+        after(&[overridden(&zone, 10), overridden(&begun, 20)]).unwrap();
+        assert_eq!(guarantee(&[overridden(&zone, 100), overridden(&begun, 101)]), "G7");
+        // Too many are down, and it is engaged all the time.
+        let many = with_down(&zone, &[1, 2]);
+        after(&[overridden(&many, 10), overridden(&many, 90), at(&many, 100_000, true)]).unwrap();
     }
 
     #[test]

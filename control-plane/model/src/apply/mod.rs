@@ -4,6 +4,7 @@
 //! panic and never half of an effect. Each action checks all it needs before it changes anything; in a
 //! batch, each item does.
 
+mod brake;
 mod changes;
 mod groups;
 mod nodes;
@@ -52,6 +53,10 @@ impl ZoneState {
         let outcome = applier.act_once(command);
         // Only now for the command that makes the zone.
         applier.advance(revision, command.zone_time);
+        // What is refused changes nothing.
+        if outcome.is_ok() {
+            applier.end_override_in_time();
+        }
         applier.forget();
         if let Err(error) = self.check_changed() {
             panic!("revision {revision} would break G4: {error}");
@@ -144,6 +149,7 @@ impl Applier<'_> {
             Action::RemoveNode { node } => self.remove_node(*node),
             Action::RebalanceLeaders { transfers } => self.rebalance_leaders(transfers),
             Action::CancelOperation { operation } => self.cancel(*operation),
+            Action::OverrideBrake { for_ms, reason } => self.override_brake(*for_ms, reason),
             Action::StartTransfers { origin, transfers } => self
                 .batch(transfers, |applier, item| applier.start_transfer(*origin, item).map(Some)),
             Action::StartReplicaChanges { changes } => {
@@ -216,13 +222,6 @@ impl Applier<'_> {
 
     fn operation(&self, operation: OperationId) -> Result<&Operation, Refusal> {
         self.state.operations.get(&operation).ok_or(Refusal::NoSuchOperation { operation })
-    }
-
-    fn check_brake(&self) -> Result<(), Refusal> {
-        match self.state.brake() {
-            Some(brake) => Err(Refusal::Braked { reason: brake.reason.clone() }),
-            None => Ok(()),
-        }
     }
 
     /// Adds to the ledger.

@@ -12,7 +12,6 @@ use crate::{
     operation::OperationState,
     outcome::{Applied, Outcome, Refusal},
     state::ZoneState,
-    zone::Brake,
 };
 
 /// The longest software version that a node may state.
@@ -216,22 +215,6 @@ impl Applier<'_> {
         let draft = Draft::new(kind, message, evidence.clone());
         self.record(Draft { node: Some(*id), ..draft });
         Ok(())
-    }
-
-    fn set_brake(&mut self, change: &BrakeChange) {
-        let now = self.now;
-        let zone = self.state.zone.get_mut(&()).expect("checked in `apply`");
-        let turned = zone.brake.engaged != change.engaged;
-        let since = if turned { now } else { zone.brake.since };
-        zone.brake = Brake { engaged: change.engaged, reason: change.reason.clone(), since };
-        if turned {
-            let (kind, message) = if change.engaged {
-                (EventKind::BrakeEngaged, "the brake is engaged: no repair, removal or move")
-            } else {
-                (EventKind::BrakeReleased, "the brake is released")
-            };
-            self.record(Draft::new(kind, message.into(), change.reason.clone()));
-        }
     }
 
     pub(super) fn remove_node(&mut self, id: NodeId) -> Outcome {

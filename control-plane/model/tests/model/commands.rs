@@ -181,6 +181,8 @@ fn action() -> impl Strategy<Value = Action> {
         1 => node().prop_map(|node| Action::RemoveNode { node }),
         1 => vec(transfer(), 0..3).prop_map(|transfers| Action::RebalanceLeaders { transfers }),
         1 => operation().prop_map(|operation| Action::CancelOperation { operation }),
+        1 => (prop_oneof![Just(0_u64), 1_u64..5_000, any::<u64>()], text())
+            .prop_map(|(for_ms, reason)| Action::OverrideBrake { for_ms, reason }),
         1 => vec(transfer(), 0..3).prop_map(|transfers| Action::StartTransfers {
             origin: Origin::Balance,
             transfers

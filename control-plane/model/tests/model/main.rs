@@ -3,6 +3,7 @@
 mod accrual;
 mod bad_input;
 mod bench;
+mod brake;
 mod commands;
 mod conclusions;
 mod detector;

@@ -1,5 +1,6 @@
 //! What can be said on the command line: the verbs here, what each takes in the modules below.
 
+mod brake;
 mod changes;
 mod global;
 mod load;
@@ -8,6 +9,7 @@ mod zone;
 
 use clap::{Parser, Subcommand};
 
+pub use brake::BrakeVerb;
 pub use changes::{
     ExplainVerb, NodeVerb, OperationVerb, PartitionVerb, RebalanceArguments, WaitArguments,
 };
@@ -18,7 +20,10 @@ pub use zone::{
     DevUpArguments, DevVerb, EventsArguments, InitArguments, SplitArguments, StatusArguments,
 };
 
-use self::load::{DEMO_HELP, LOAD_HELP};
+use self::{
+    brake::BRAKE_HELP,
+    load::{DEMO_HELP, LOAD_HELP},
+};
 use crate::demo::DemoArguments;
 
 /// Operates a zone of the object index.
@@ -56,7 +61,9 @@ for any other byte. `status` has:
     leaders, replicas, stored_bytes, capacity_bytes, reads_per_second,
     writes_per_second, disk_below_reserve, incarnation, software_version},
   partitions {total, available, under_replicated, unavailable},
-  operations {running, failed}, brake {engaged, reason, since_zone_time_ms}";
+  operations {running, failed},
+  brake {engaged, reason, since_zone_time_ms, overridden_until_zone_time_ms,
+    overridden_for_ms, held_back_repairs, held_back_moves, held_back_transfers}";
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -114,6 +121,9 @@ pub enum Verb {
         zonectl operation cancel 12"
     )]
     Operation(OperationVerb),
+    /// The brake, which holds back repairs and moves while too much seems to be lost: override it for a while.
+    #[command(subcommand, after_long_help = BRAKE_HELP)]
+    Brake(BrakeVerb),
     /// The zone's ledger: what happened, and why.
     #[command(after_help = "Examples:\n  \
         zonectl events\n  \
@@ -233,6 +243,10 @@ mod tests {
             ("zonectl put k --if-absent --if-version 3", "if-version"),
             ("zonectl list --prefix x", "bucket"),
             ("zonectl partition move 7 --from 1", "--to"),
+            ("zonectl brake override --for 0s --reason x", "brake restore"),
+            ("zonectl brake override --for soon --reason x", "--for"),
+            ("zonectl brake override --for 10m", "--reason"),
+            ("zonectl brake override --reason x", "--for"),
             ("zonectl frobnicate", "frobnicate"),
         ] {
             let error = parse(line).unwrap_err();

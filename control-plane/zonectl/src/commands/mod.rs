@@ -1,5 +1,6 @@
 //! One function for each verb.
 
+mod brake;
 mod events;
 mod explain;
 mod init;
@@ -165,6 +166,7 @@ async fn carry_out(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Partition(verb) => partition::run(context, verb).await,
         Verb::Rebalance(arguments) => rebalance::run(context, &arguments).await,
         Verb::Operation(verb) => operation::run(context, verb).await,
+        Verb::Brake(verb) => brake::run(context, verb).await,
         Verb::Events(arguments) => events::run(context, &arguments).await,
         Verb::Put(arguments) => objects::put(context, arguments).await,
         Verb::Get(arguments) => objects::get(context, &arguments).await,

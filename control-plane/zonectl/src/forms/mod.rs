@@ -4,12 +4,14 @@
 //! words with hyphens, an absent value is `null`, keys and other bytes are text as
 //! [`escape`](crate::text::escape) writes it.
 
+mod brake;
 mod node;
 mod objects;
 mod operation;
 mod partition;
 mod status;
 
+pub use brake::BrakeForm;
 pub use node::{NodeDetailForm, NodeExplanationForm, NodeForm};
 pub use objects::{DeletedForm, ItemForm, ListForm, PutForm};
 pub use operation::{EventForm, OperationForm, RebalanceForm};

@@ -3,7 +3,7 @@
 use proto::v1;
 use serde::Serialize;
 
-use super::{NodeForm, some_id, some_text};
+use super::{BrakeForm, NodeForm, some_id, some_text};
 
 /// `zonectl status`.
 #[derive(Clone, Debug, Serialize)]
@@ -58,19 +58,10 @@ pub struct OperationCountsForm {
     pub failed: u32,
 }
 
-#[derive(Clone, Debug, Serialize)]
-pub struct BrakeForm {
-    /// Whether repair, removal and moves are held back.
-    pub engaged: bool,
-    pub reason: Option<String>,
-    pub since_zone_time_ms: Option<u64>,
-}
-
 impl From<v1::ZoneStatus> for StatusForm {
     fn from(status: v1::ZoneStatus) -> Self {
         let control_plane = status.control_plane.unwrap_or_default();
         let partitions = status.partitions.unwrap_or_default();
-        let brake = status.brake.unwrap_or_default();
         Self {
             healthy: status.healthy,
             problems: status.problems,
@@ -93,11 +84,7 @@ impl From<v1::ZoneStatus> for StatusForm {
                 running: status.operations_running,
                 failed: status.operations_failed,
             },
-            brake: BrakeForm {
-                engaged: brake.engaged,
-                since_zone_time_ms: brake.engaged.then_some(brake.since_zone_time_ms),
-                reason: some_text(brake.reason),
-            },
+            brake: status.brake.unwrap_or_default().into(),
             replication_factor: status.replication_factor,
         }
     }

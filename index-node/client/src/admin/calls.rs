@@ -81,6 +81,8 @@ keyed_calls! {
     remove_node(RemoveNodeRequest) -> RemoveNodeResponse;
     /// Makes leader counts even.
     rebalance_leaders(RebalanceLeadersRequest) -> RebalanceLeadersResponse;
+    /// Lets repairs and moves go on for a while although the brake is engaged, or no longer.
+    override_brake(OverrideBrakeRequest) -> OverrideBrakeResponse;
 }
 
 impl AdminClient {

@@ -150,6 +150,7 @@ unused! {
     uncordon_node(UncordonNodeRequest) -> UncordonNodeResponse;
     remove_node(RemoveNodeRequest) -> RemoveNodeResponse;
     rebalance_leaders(RebalanceLeadersRequest) -> RebalanceLeadersResponse;
+    override_brake(OverrideBrakeRequest) -> OverrideBrakeResponse;
     list_operations(ListOperationsRequest) -> ListOperationsResponse;
     cancel_operation(CancelOperationRequest) -> Operation;
 }

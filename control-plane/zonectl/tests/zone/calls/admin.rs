@@ -73,6 +73,7 @@ async fn a_follower_says_who_leads() {
         uncordon_node(v1::UncordonNodeRequest { node: node_id(1), ..Default::default() }),
         remove_node(v1::RemoveNodeRequest { node: node_id(1), ..Default::default() }),
         rebalance_leaders(v1::RebalanceLeadersRequest::default()),
+        override_brake(v1::OverrideBrakeRequest::default()),
         list_operations(v1::ListOperationsRequest::default()),
         watch_operation(v1::WatchOperationRequest { id: 1 }),
         cancel_operation(v1::CancelOperationRequest { id: 1 }),

@@ -88,6 +88,20 @@ async fn other_commands_and_questions_that_cannot_be() {
     let remove = v1::RemoveNodeRequest { node: node_id(1), ..Default::default() };
     let words = ["node 1 is up", "stop its process first"];
     refused(admin.remove_node(remove).await, Code::FailedPrecondition, &words);
+    let brake = |duration_ms, reason: &str| {
+        let (reason, idempotency_key) = (reason.to_owned(), String::new());
+        v1::OverrideBrakeRequest { duration_ms, reason, idempotency_key }
+    };
+    for (code, words, request) in [
+        (Code::FailedPrecondition, "the brake is not engaged", brake(1_000, "why")),
+        (Code::FailedPrecondition, "the brake is not engaged", brake(0, "")),
+        (Code::InvalidArgument, "at most 3600000 ms", brake(3_600_001, "why")),
+        (Code::InvalidArgument, "reason \"\"", brake(1_000, "")),
+        (Code::InvalidArgument, "control characters", brake(1_000, "a\u{1b}[2J")),
+        (Code::InvalidArgument, "256 bytes", brake(1_000, &"x".repeat(257))),
+    ] {
+        refused(admin.override_brake(request).await, code, &[words]);
+    }
     let cancel = v1::CancelOperationRequest { id: 4_711 };
     refused(admin.cancel_operation(cancel).await, Code::NotFound, &["no operation 4711"]);
     let watch = v1::WatchOperationRequest { id: 4_711 };

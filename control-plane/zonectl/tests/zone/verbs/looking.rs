@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use super::{EVENT, NODE, OPERATION, PARTITION, and, has_fields};
+use super::{BRAKE, EVENT, NODE, OPERATION, PARTITION, and, has_fields};
 use crate::support::{
     LIMIT,
     program::{Zonectl, terminate},
@@ -74,7 +74,7 @@ async fn status() {
     });
     assert_eq!(status["partitions"], counts);
     has_fields(&status["operations"], &["running", "failed"]);
-    has_fields(&status["brake"], &["engaged", "reason", "since_zone_time_ms"]);
+    has_fields(&status["brake"], &BRAKE);
     assert_eq!(status["brake"]["engaged"], false);
 
     let text = zonectl.text(&["status"]).await;

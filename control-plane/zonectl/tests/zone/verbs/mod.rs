@@ -1,5 +1,6 @@
 //! Every verb of `zonectl`, in both outputs, with its exit codes and its words.
 
+mod brake;
 mod dev;
 mod init;
 mod load;
@@ -73,6 +74,17 @@ const OPERATION: [&str; 17] = [
     "started_zone_time_ms",
     "ended_zone_time_ms",
     "parent_id",
+];
+
+const BRAKE: [&str; 8] = [
+    "engaged",
+    "reason",
+    "since_zone_time_ms",
+    "overridden_until_zone_time_ms",
+    "overridden_for_ms",
+    "held_back_repairs",
+    "held_back_moves",
+    "held_back_transfers",
 ];
 
 const EVENT: [&str; 9] = [

@@ -2,7 +2,7 @@
 
 use crate::support::program::{Zonectl, command, run, zonectl_program};
 
-const VERBS: [&[&str]; 16] = [
+const VERBS: [&[&str]; 18] = [
     &["status"],
     &["init", "--members", "127.0.0.1:1"],
     &["node", "list"],
@@ -18,6 +18,8 @@ const VERBS: [&[&str]; 16] = [
     &["operation", "list"],
     &["operation", "watch", "1"],
     &["operation", "cancel", "1"],
+    &["brake", "override", "--for", "1m", "--reason", "r"],
+    &["brake", "restore"],
     &["events"],
 ];
 
@@ -53,6 +55,8 @@ async fn wrong_usage_is_exit_code_2_and_names_what_is_wrong() {
         (&["partition", "transfer-leader", "7"], "--to"),
         (&["operation", "list", "--limit", "0"], "--limit"),
         (&["operation", "watch", "last"], "last"),
+        (&["brake", "override", "--for", "0s", "--reason", "r"], "brake restore"),
+        (&["brake", "override", "--for", "1m"], "--reason"),
         (&["init", "--partitions", "0"], "--partitions"),
         (&["init", "--replace-after", "0s"], "--replace-after"),
         (&["init", "--partitions", "2", "--split-keys-file", "x"], "--split-keys-file"),
