@@ -8,8 +8,8 @@ use std::{ops::Range, str::FromStr, time::Duration};
 
 use proto::v1::{
     CancelOperationRequest, DrainNodeRequest, ListOperationsRequest, MoveReplicaRequest,
-    NodeReference, OperationResponse, RebalanceLeadersRequest, TransferLeaderRequest,
-    UncordonNodeRequest, admin_service_client::AdminServiceClient,
+    NodeReference, OperationResponse, OverrideBrakeRequest, RebalanceLeadersRequest,
+    TransferLeaderRequest, UncordonNodeRequest, admin_service_client::AdminServiceClient,
 };
 use rand::{RngExt, rngs::StdRng};
 use runtime::{
@@ -27,6 +27,9 @@ use crate::{
 
 /// The pause between two commands.
 const PAUSE_MS: Range<u64> = 100..2_500;
+
+/// For how long a drawn command overrides the brake: long enough for a repair, shorter than most faults.
+const OVERRIDE_SECONDS: u64 = 5;
 
 /// How long to wait for the answer to a command.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -57,6 +60,10 @@ pub enum Command {
     Rebalance,
     /// Of the newest operation that has not ended.
     Cancel,
+    OverrideBrake {
+        seconds: u64,
+    },
+    RestoreBrake,
 }
 
 /// A command and its time since the start of the simulation.
@@ -74,7 +81,10 @@ impl Command {
             | Command::Drain { node }
             | Command::Uncordon { node } => vec![node],
             Command::MoveReplica { from, to, .. } => vec![from, to],
-            Command::Rebalance | Command::Cancel => Vec::new(),
+            Command::Rebalance
+            | Command::Cancel
+            | Command::OverrideBrake { .. }
+            | Command::RestoreBrake => Vec::new(),
         }
     }
 
@@ -87,7 +97,9 @@ impl Command {
             Command::Drain { .. }
             | Command::Uncordon { .. }
             | Command::Rebalance
-            | Command::Cancel => None,
+            | Command::Cancel
+            | Command::OverrideBrake { .. }
+            | Command::RestoreBrake => None,
         }
     }
 }
@@ -101,6 +113,10 @@ impl FromStr for Command {
         let number = |word: &str| {
             word.parse::<u64>().map_err(|_| format!("{word:?} is no partition's number: {text:?}"))
         };
+        let seconds = |word: &str| {
+            let given = word.parse::<u64>().ok().filter(|given| (1..=3_600).contains(given));
+            given.ok_or_else(|| format!("{word:?} is no number from 1 to 3600: {text:?}"))
+        };
         Ok(match words[..] {
             ["transfer", "leader", "of", partition, "to", to] => {
                 Command::TransferLeader { partition: number(partition)?, to: own(to) }
@@ -113,11 +129,15 @@ impl FromStr for Command {
             ["uncordon", node] => Command::Uncordon { node: own(node) },
             ["rebalance"] => Command::Rebalance,
             ["cancel"] => Command::Cancel,
+            ["override", "brake", "for", given, "s"] => {
+                Command::OverrideBrake { seconds: seconds(given)? }
+            }
+            ["restore", "brake"] => Command::RestoreBrake,
             _ => {
                 return Err(format!(
                     "{text:?} is no command; one is for example \"drain node-1\", \"uncordon node-1\", \
                      \"transfer leader of 2 to node-1\", \"move replica of 2 from node-1 to node-4\", \
-                     \"rebalance\" or \"cancel\""
+                     \"rebalance\", \"cancel\", \"override brake for 10 s\" or \"restore brake\""
                 ));
             }
         })
@@ -149,7 +169,10 @@ fn draw(generator: &mut StdRng, nodes: &[String], partitions: u32) -> Command {
         60..75 => Command::Drain { node: from },
         75..86 => Command::Uncordon { node: from },
         86..94 => Command::Cancel,
-        _ => Command::Rebalance,
+        94..97 => Command::Rebalance,
+        // Mostly it is not engaged, and refused.
+        97..99 => Command::OverrideBrake { seconds: OVERRIDE_SECONDS },
+        _ => Command::RestoreBrake,
     }
 }
 
@@ -346,6 +369,17 @@ impl Commander {
                     let request = RebalanceLeadersRequest { dry_run: false, idempotency_key };
                     admin.rebalance_leaders(request).await.map(|_| None)
                 }
+                Command::OverrideBrake { seconds } => {
+                    let reason = "what is lost will not come back soon".to_owned();
+                    let duration_ms = seconds * 1_000;
+                    let request = OverrideBrakeRequest { duration_ms, reason, idempotency_key };
+                    admin.override_brake(request).await.map(|_| None)
+                }
+                Command::RestoreBrake => {
+                    let (duration_ms, reason) = (0, String::new());
+                    let request = OverrideBrakeRequest { duration_ms, reason, idempotency_key };
+                    admin.override_brake(request).await.map(|_| None)
+                }
                 Command::Cancel => {
                     let request = ListOperationsRequest { include_ended: false, limit: 1 };
                     let listed = admin.list_operations(request).await?.into_inner();
@@ -413,9 +447,16 @@ mod tests {
                 Command::Cancel => {
                     seen.insert("cancel".to_owned());
                 }
+                Command::OverrideBrake { seconds } => {
+                    assert!((1..=3_600).contains(&seconds));
+                    seen.insert("override brake".to_owned());
+                }
+                Command::RestoreBrake => {
+                    seen.insert("restore brake".to_owned());
+                }
             }
         }
-        assert_eq!(seen.len(), 5 * nodes.len() + 2);
+        assert_eq!(seen.len(), 5 * nodes.len() + 4);
     }
 
     #[test]
@@ -432,12 +473,20 @@ mod tests {
             "rebalance",
             "cancel",
             "transfer leader of 1 to node-2",
+            "override brake for 10 s",
+            "restore brake",
         ] {
             assert!(text.parse::<Command>().is_ok(), "{text}");
         }
-        for text in
-            ["drain", "move replica of two from node-1 to node-2", "6 s cancel", "cancel all"]
-        {
+        for text in [
+            "drain",
+            "move replica of two from node-1 to node-2",
+            "6 s cancel",
+            "cancel all",
+            "override brake",
+            "override brake for 0 s",
+            "override brake for 3601 s",
+        ] {
             assert!(text.parse::<Command>().is_err(), "{text}");
         }
         assert!("cancel".parse::<TimedCommand>().is_err());

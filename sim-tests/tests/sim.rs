@@ -73,6 +73,31 @@ fn every_scenario_ends_as_it_says() {
     }
 }
 
+/// All nodes come back in the end, so what is made again elsewhere is so by the override alone.
+#[test]
+fn repairs_begin_while_an_operator_overrides_the_brake_and_not_otherwise() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/a-brake-is-overridden.toml");
+    let marks_of = |path: &Path| {
+        let path = path.display().to_string();
+        let report = report(&sim(&["run", "--format", "json", "--scenario", &path]));
+        assert_eq!(report.verdict, Verdict::Passed, "{report}");
+        report.marks
+    };
+    let repaired = "operation: repair, succeeded";
+    let marks = marks_of(&path);
+    for mark in ["event: brake-overridden", "event: brake-restored", repaired] {
+        assert!(marks.contains(mark), "{mark} is not in {marks:?}");
+    }
+    let without =
+        Scenario { commands: Some(Vec::new()), ..Scenario::read(&path).expect("shipped") };
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("without.toml");
+    without.write(&path).expect("it can be written");
+    let marks = marks_of(&path);
+    assert!(marks.contains("event: brake-engaged"), "{marks:?}");
+    assert!(!marks.contains(repaired), "{marks:?}");
+}
+
 #[test]
 fn a_failing_seed_shrinks_to_a_scenario_that_fails_alike() {
     let directory = tempfile::tempdir().expect("a temporary directory");
