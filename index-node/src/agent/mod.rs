@@ -10,6 +10,7 @@
 mod contact;
 mod registration;
 mod reports;
+mod schedule;
 mod session;
 mod signs;
 
@@ -24,11 +25,9 @@ pub use registration::{Registered, Registrar, Registration};
 pub use session::SessionError;
 pub use signs::{Signs, watch_disk, watch_lag, watch_syncs};
 
-use crate::{engine::host::ReplicaHost, orders::OrderSink, peer::ConnectionWatch};
+use schedule::BACKOFF_MIN;
 
-/// The pause before the next member is asked after all were asked in vain, at first and at most.
-const BACKOFF_MIN: Duration = Duration::from_millis(20);
-const BACKOFF_MAX: Duration = Duration::from_millis(500);
+use crate::{engine::host::ReplicaHost, orders::OrderSink, peer::ConnectionWatch};
 
 /// What the agent works with.
 pub struct Agent {
@@ -58,7 +57,7 @@ impl Agent {
             runtime::mark!("session ended", error);
             self.registrar.prefer(error.leader_hint());
             self.environment.sleep(self.environment.jittered(backoff)).await;
-            backoff = (backoff * 2).min(BACKOFF_MAX);
+            backoff = schedule::doubled(backoff);
         }
     }
 }

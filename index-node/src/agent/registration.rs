@@ -13,13 +13,11 @@ use runtime::{
 use tonic::Status;
 use uuid::Uuid;
 
-use super::{BACKOFF_MAX, BACKOFF_MIN};
+use super::schedule::{Search, Turned};
 use crate::engine::types::NodeId;
 
 /// The longest that one member may take to answer.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(1);
-/// The pause after a refusal for good, which only an operator can change.
-const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the node says of itself.
 #[derive(Clone, Debug)]
@@ -90,8 +88,7 @@ impl Registrar {
 
     /// Registers, however long it takes.
     pub async fn register(&mut self, environment: &Environment, channels: &Channels) -> Registered {
-        let mut backoff = BACKOFF_MIN;
-        let mut asked = 0;
+        let mut search = Search::new(self.endpoints.len());
         loop {
             let endpoint = self.endpoints[self.next].clone();
             let attempt = self.attempt(&endpoint, channels);
@@ -108,21 +105,18 @@ impl Registrar {
                 Err(status) => {
                     self.log(&endpoint, &status);
                     let hint = leader_hint(&status);
-                    let follow = hint.is_some();
-                    if follow {
+                    let turned = if for_good(&status) {
+                        Turned::ForGood
+                    } else if hint.is_some() {
+                        Turned::ToLeader
+                    } else {
+                        Turned::Away
+                    };
+                    if hint.is_some() {
                         runtime::mark!("registration: a hint to the leader was followed");
                     }
                     self.prefer(hint);
-                    asked += 1;
-                    if for_good(&status) {
-                        REFUSED_PAUSE
-                    } else if follow || asked % self.endpoints.len() != 0 {
-                        // One with a hint, or one of a round: the next may well be the right one.
-                        BACKOFF_MIN
-                    } else {
-                        backoff = (backoff * 2).min(BACKOFF_MAX);
-                        backoff
-                    }
+                    search.pause(turned, self.endpoints.len())
                 }
             };
             environment.sleep(environment.jittered(pause)).await;
