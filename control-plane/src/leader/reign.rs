@@ -200,6 +200,17 @@ impl Reign {
         outcome
     }
 
+    /// Returns when a quorum has confirmed, after this was called, that this reign lasts.
+    ///
+    /// # Errors
+    /// [`ProposeError::NotLeader`].
+    pub async fn confirm(&self) -> Result<(), ProposeError> {
+        if self.ended.is_cancelled() {
+            return Err(ProposeError::NotLeader { leader: None });
+        }
+        self.group.confirm().await
+    }
+
     /// How long nothing has been proposed.
     pub fn quiet_for(&self) -> Duration {
         self.now().saturating_sub(lock(&self.clock).last_proposal_at)

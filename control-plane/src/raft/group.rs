@@ -4,10 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use model::{Applied, Command, MemberId, Refusal, Term};
 use openraft::{
-    BasicNode, Config, Instant, LogIdOptionExt, RaftMetrics, ServerState, SnapshotPolicy,
+    BasicNode, Config, Instant, LinearizerOption, LogIdOptionExt, RaftMetrics, ServerState,
+    SnapshotPolicy,
     alias::WatchReceiverOf,
     async_runtime::WatchReceiver,
-    errors::{ClientWriteError, RaftError},
+    errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError},
 };
 use planted::Bug;
 use runtime::{
@@ -27,6 +28,9 @@ use crate::configuration::RaftOptions;
 
 /// After so long the outcome of a proposal counts as unknown.
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a quorum may take to confirm that this member leads.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long one successor may take to win its election.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(500);
@@ -61,6 +65,12 @@ pub enum ProposeError {
     /// It may or may not take effect.
     #[error("the outcome is not known: {0}")]
     Unknown(String),
+}
+
+fn not_leader(forward: ForwardToLeader<TypeConfig>) -> ProposeError {
+    let leader = forward.leader_id.zip(forward.leader_node);
+    let leader = leader.map(|(id, node)| Peer { id: MemberId(id), address: node.addr });
+    ProposeError::NotLeader { leader }
 }
 
 /// One other member, from the leader's point of view.
@@ -170,12 +180,39 @@ impl Group {
                 Answer::Nothing => unreachable!("an entry with a command answers with its outcome"),
             },
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
-                let leader = forward.leader_id.zip(forward.leader_node);
-                let leader = leader.map(|(id, node)| Peer { id: MemberId(id), address: node.addr });
-                Err(ProposeError::NotLeader { leader })
+                Err(not_leader(forward))
             }
             Err(error) => Err(ProposeError::Unknown(error.to_string())),
         }
+    }
+
+    /// Returns when a quorum has confirmed, after this was called, that this member leads, and everything
+    /// that was committed before is applied here. A member that was frozen believes to lead until it hears
+    /// otherwise.
+    ///
+    /// # Errors
+    /// [`ProposeError::NotLeader`] if it does not lead, or nobody confirms it.
+    pub async fn confirm(&self) -> Result<(), ProposeError> {
+        let option =
+            LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(CONFIRM_TIMEOUT);
+        let confirming = async {
+            let linearizer = match self.raft.get_read_linearizer(option).await {
+                Ok(linearizer) => linearizer,
+                Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
+                    return Err(not_leader(forward));
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "nobody confirms that this member leads");
+                    return Err(ProposeError::NotLeader { leader: None });
+                }
+            };
+            match linearizer.try_await_ready(&self.raft, Some(CONFIRM_TIMEOUT)).await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(_)) | Err(_) => Err(ProposeError::NotLeader { leader: None }),
+            }
+        };
+        let confirmed = self.environment.timeout(CONFIRM_TIMEOUT, confirming).await;
+        confirmed.unwrap_or(Err(ProposeError::NotLeader { leader: None }))
     }
 
     /// Makes the group: the first membership. Does nothing if exactly this was done before.

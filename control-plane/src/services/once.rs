@@ -4,6 +4,9 @@
 //! have been carried out, and everything that it names may have changed: a node's name can mean another
 //! node, what was possible may be so no more. So the key is looked up before anything of the request is
 //! looked at, and the request is told from another one as it was written, not as it is understood now.
+//!
+//! Before that a quorum confirms the leadership: a member that was frozen for a while and does not know yet
+//! that another one leads would look in vain for the key, and refuse by a state that is gone.
 
 use model::{Action, Applied, Refusal, fingerprint::fingerprint};
 use prost::Message;
@@ -41,6 +44,7 @@ impl Once {
         reign: &Reign,
         action: impl FnOnce() -> Result<Action, Status>,
     ) -> Result<Applied, Status> {
+        reign.confirm().await.map_err(|error| refusal::propose_status(&error))?;
         match reign.zone().read(|state| state.remembered(&self.key).cloned()) {
             None => {
                 let proposed = reign.propose_request(action()?, &self.key, self.fingerprint).await;

@@ -246,13 +246,15 @@ impl Replica {
             Err(fatal) => format!("the group's core has stopped: {fatal}"),
         };
         tracing::error!(partition = %self.partition(), replica = %self.id(), message, "replica failed");
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(message);
-        self.shared.changes.mark(self.id());
-        // Was it the store? Then it is over for all replicas of this node.
+        // Was it the store? Then it is over for all replicas of this node, and nothing is to be said of this
+        // one: after a start it may be as good as ever.
         if let Err(error) = runtime::store::synced(self.shared.store.as_ref()).await {
             tracing::error!(%error, "the store has failed");
             self.shared.store_failed.cancel();
+            return;
         }
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(message);
+        self.shared.changes.mark(self.id());
     }
 
     /// A command as this leader proposes it.
