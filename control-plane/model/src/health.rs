@@ -43,8 +43,8 @@ pub struct Health {
 
 /// From this on something counts as not ending, if so many heartbeats in a row say so: one bad moment that is
 /// over is told by fewer.
-const STUCK_MS: u64 = 500;
-const STUCK_HEARTBEATS: u32 = 4;
+const STUCK_MS: u64 = 400;
+const STUCK_HEARTBEATS: u32 = 3;
 
 /// What is wrong with a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -219,8 +219,8 @@ mod tests {
             let stalled = (1..=heartbeats).map(|n| (n * 100, 1));
             among_the_well(after([(1, 1); 30].into_iter().chain(stalled)), false)
         };
-        assert!(stalled(7).is_some_and(|ailing| !ailing.is_stuck));
-        assert!(stalled(8).is_some_and(|ailing| ailing.is_stuck));
+        assert!(stalled(5).is_some_and(|ailing| !ailing.is_stuck));
+        assert!(stalled(6).is_some_and(|ailing| ailing.is_stuck));
         // A pause that is over is told once.
         let paused = after([(1, 1); 30].into_iter().chain([(1_200, 1_200), (1, 1)]));
         assert!(among_the_well(paused, false).is_none_or(|ailing| !ailing.is_stuck));

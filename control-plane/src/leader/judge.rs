@@ -9,6 +9,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use model::{
     Action, NodeId,
     detector::{Detector, DetectorOptions},
+    signal_log::{SignalLog, SignalLogOptions},
 };
 use tokio::sync::mpsc;
 
@@ -132,9 +133,13 @@ impl Judge {
 
     fn round(&mut self) {
         let reign = Arc::clone(&self.reign);
+        let mut signals = reign.signals();
+        let log = signals
+            .get_or_insert_with(|| SignalLog::new(SignalLogOptions::default(), &self.detector));
         let (judgement, dials) = reign.zone().read(|state| {
             let round = self.detector.gather(reign.now(), state, &reign.view());
             let judgement = self.detector.judge(&round);
+            log.record(round, &judgement, self.detector.memory());
             let dials: Vec<(NodeId, String)> = judgement
                 .probe
                 .iter()
@@ -142,6 +147,7 @@ impl Judge {
                 .collect();
             (judgement, dials)
         });
+        drop(signals);
         self.is_urgent = judgement.is_urgent;
         for (node, address) in dials {
             if self.dialling.insert(node) {

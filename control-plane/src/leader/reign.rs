@@ -10,7 +10,7 @@ use std::{
 
 use model::{
     Action, Applied, Command, Fence, Generation, Incarnation, MemberId, NodeId, PartitionId, Term,
-    WallTime, ZoneView, command::Registration, zone_clock::ZoneClock,
+    WallTime, ZoneView, command::Registration, signal_log::SignalLog, zone_clock::ZoneClock,
 };
 use proto::v1::SessionReport;
 use runtime::{grpc::Channels, seams::Environment};
@@ -41,6 +41,7 @@ pub struct Reign {
     view: Mutex<ZoneView>,
     sessions: Sessions,
     refusals: Mutex<BTreeMap<PartitionId, String>>,
+    signals: Mutex<Option<SignalLog>>,
     observed: watch::Sender<u64>,
     connected: watch::Sender<u64>,
     ended: CancellationToken,
@@ -72,6 +73,7 @@ impl Reign {
             view: Mutex::new(ZoneView::new(now)),
             sessions: Sessions::default(),
             refusals: Mutex::new(BTreeMap::new()),
+            signals: Mutex::new(None),
             observed: watch::Sender::new(0),
             connected: watch::Sender::new(0),
             ended: CancellationToken::new(),
@@ -120,6 +122,11 @@ impl Reign {
     /// What the sessions have shown. Held for moments only: heartbeats wait for it.
     pub fn view(&self) -> MutexGuard<'_, ZoneView> {
         lock(&self.view)
+    }
+
+    /// The judge's latest rounds; none before its first one.
+    pub fn signals(&self) -> MutexGuard<'_, Option<SignalLog>> {
+        lock(&self.signals)
     }
 
     /// Wakes when a session has begun, ended or shown something new.

@@ -362,6 +362,23 @@ impl AdminService for AdminApi {
         let after = model::EventSequence(request.after_sequence);
         Ok(Response::new(streams::events(&self.member, reign, after, request.follow)))
     }
+
+    type GetSignalLogStream = UpdateStream<v1::SignalLogLine>;
+
+    async fn get_signal_log(
+        &self,
+        _request: Request<v1::GetSignalLogRequest>,
+    ) -> Result<Response<Self::GetSignalLogStream>, Status> {
+        let reign = self.member.leading()?;
+        // Copied while the judge waits, and written while it goes on.
+        let log = reign.signals().clone();
+        let entries: Vec<_> = log.iter().flat_map(|log| log.entries()).collect();
+        let lines = entries.into_iter().map(|entry| match serde_json::to_string(&entry) {
+            Ok(json) => Ok(v1::SignalLogLine { json }),
+            Err(error) => Err(Status::internal(format!("a line cannot be written: {error}"))),
+        });
+        Ok(Response::new(Box::pin(futures_util::stream::iter(lines))))
+    }
 }
 
 fn no_such_node(id: NodeId) -> Status {

@@ -202,6 +202,7 @@ fn signals(view: &ZoneView, id: NodeId, now: Duration) -> v1::NodeSignals {
         cannot_reach_node_ids: node.heartbeat.unreachable.iter().map(|node| node.get()).collect(),
         unreachable_for_node_ids,
         dial_refused: node.dial_refused_at.is_some(),
+        phi: node.phi(now),
     }
 }
 

@@ -41,6 +41,10 @@ pub fn node(explanation: &NodeExplanationForm) -> String {
         (false, Some(ago)) => format!("none; the last heartbeat came {} ago", duration(ago)),
         (false, None) => "none, and no heartbeat since the present leader leads".to_owned(),
     };
+    let phi = signals.phi.map_or_else(
+        || "not known yet: too few heartbeats have come".to_owned(),
+        |phi| format!("φ {phi:.1}; from 8 on, with peers that miss it too, it is suspect"),
+    );
     let lapses = match detail.lapses {
         0 => "never".to_owned(),
         1 => "once".to_owned(),
@@ -51,6 +55,7 @@ pub fn node(explanation: &NodeExplanationForm) -> String {
     let _ = writeln!(text, "\nWhat it is judged by now:");
     for (name, value) in [
         ("session", session),
+        ("its silence", phi),
         ("process", process.to_owned()),
         ("disk sync", format!("{:.1} ms, averaged over a few seconds", signals.disk_sync_ms)),
         (

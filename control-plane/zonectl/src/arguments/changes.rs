@@ -48,6 +48,9 @@ pub enum ExplainVerb {
         /// Id or name.
         node: String,
     },
+    /// What the failure detector saw and found lately, as lines of JSON: its judgements can be made again from
+    /// them.
+    Signals,
 }
 
 #[derive(Debug, Subcommand)]

@@ -94,7 +94,8 @@ pub enum Verb {
         subcommand,
         after_help = "Examples:\n  \
         zonectl explain node node-2\n  \
-        zonectl explain node 2 -o json | jq .signals"
+        zonectl explain node 2 -o json | jq .signals\n  \
+        zonectl explain signals > signals.jsonl"
     )]
     Explain(ExplainVerb),
     /// Partitions: look at them, move their leadership and their replicas.

@@ -104,6 +104,8 @@ pub struct NodeSignalsForm {
     pub unreachable_for_node_ids: Vec<u64>,
     /// Its process is gone.
     pub dial_refused: bool,
+    /// How unlikely it is that the next heartbeat is merely late; null: not known yet.
+    pub phi: Option<f64>,
 }
 
 impl From<v1::NodeSignals> for NodeSignalsForm {
@@ -117,6 +119,7 @@ impl From<v1::NodeSignals> for NodeSignalsForm {
             cannot_reach_node_ids: signals.cannot_reach_node_ids,
             unreachable_for_node_ids: signals.unreachable_for_node_ids,
             dial_refused: signals.dial_refused,
+            phi: signals.phi,
         }
     }
 }

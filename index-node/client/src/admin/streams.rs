@@ -45,6 +45,23 @@ impl AdminClient {
         self.call(request, self.options.attempt_timeout, send).await
     }
 
+    /// What the failure detector saw and found lately: one JSON document for each line.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    pub async fn signal_log(&self) -> Result<Vec<String>, AdminError> {
+        let send = |mut stub: Stub, request| -> Sent<Streaming<v1::SignalLogLine>> {
+            Box::pin(async move { stub.get_signal_log(request).await })
+        };
+        let request = v1::GetSignalLogRequest {};
+        let mut stream = self.call(request, self.options.attempt_timeout, send).await?;
+        let mut lines = Vec::new();
+        while let Some(line) = stream.message().await.map_err(AdminError::Refused)? {
+            lines.push(line.json);
+        }
+        Ok(lines)
+    }
+
     /// Events after the given one, oldest first; with `follow` for ever. Goes on at the next leader when
     /// one is lost: no event comes twice.
     pub fn watch_events(

@@ -56,6 +56,7 @@ impl Member {
 }
 
 type Events = Pin<Box<dyn Stream<Item = Result<v1::Event, Status>> + Send>>;
+type Lines = Pin<Box<dyn Stream<Item = Result<v1::SignalLogLine, Status>> + Send>>;
 type Operations = Pin<Box<dyn Stream<Item = Result<v1::Operation, Status>> + Send>>;
 
 macro_rules! unused {
@@ -121,6 +122,14 @@ macro_rules! unused {
             }
 
             type WatchEventsStream = Events;
+            type GetSignalLogStream = Lines;
+            async fn get_signal_log(
+                &self,
+                _: Request<v1::GetSignalLogRequest>,
+            ) -> Result<Response<Lines>, Status> {
+                Err(Status::unimplemented("not needed here"))
+            }
+
             async fn watch_events(
                 &self,
                 request: Request<v1::WatchEventsRequest>,

@@ -78,6 +78,7 @@ async fn a_follower_says_who_leads() {
         watch_operation(v1::WatchOperationRequest { id: 1 }),
         cancel_operation(v1::CancelOperationRequest { id: 1 }),
         watch_events(v1::WatchEventsRequest::default()),
+        get_signal_log(v1::GetSignalLogRequest {}),
     );
     assert_eq!(zone.placements().await, placements);
 }

@@ -153,12 +153,26 @@ async fn explain_node() {
     assert_eq!(signals["has_session"], true);
     assert!(signals["since_heartbeat_ms"].as_u64().unwrap() < 60_000);
     assert!(signals["disk_free_bytes"].as_u64().unwrap() > 0);
+    assert!(signals["phi"].is_null() || signals["phi"].as_f64().unwrap() >= 0.0);
     let events = list(&explained["events"]);
     assert!(events.iter().all(|event| event["node_id"] == explained["id"]));
     assert!(events.iter().any(|event| event["kind"] == "node-registered"), "{events:?}");
     let text = zonectl.text(&["explain", "node", "node-1"]).await;
     contains(&text, &["node-1 (node ", "has been ", "disk sync", "node-registered"]);
     zonectl.run(&["explain", "node", "nobody"]).await.refused(1, &["no node named \"nobody\""]);
+}
+
+/// A log that can be judged again: where the detector began, and round by round what it saw and found.
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_signals() {
+    let zone = shared().await;
+    let zonectl = Zonectl::new(&zone.endpoints());
+    let log = zonectl.text(&["explain", "signals"]).await;
+    let lines: Vec<serde_json::Value> =
+        log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines[0]["begin"]["format"].as_u64().unwrap() > 0, "{}", lines[0]);
+    assert!(lines.len() > 1);
+    assert!(lines[1..].iter().all(|line| line["round"]["judgement"].is_object()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
