@@ -97,6 +97,8 @@ impl ReplicaHost {
             }
             Kind::TransferLeader(transfer) => {
                 let to = ReplicaId(transfer.to_replica_id);
+                // Never closed: an error would only mean that there are no turns to wait for.
+                let _turn = self.shared.hand_overs.acquire().await.ok();
                 self.addressed(partition, replica)?.transfer_leader(to).await?;
             }
             Kind::Destroy(_) => self.destroy(partition, replica, based_on).await?,

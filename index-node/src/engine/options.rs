@@ -32,6 +32,9 @@ pub struct EngineOptions {
     pub log_entries_kept: u64,
     /// How long the gentle campaign of a takeover may take.
     pub appoint_timeout: Duration,
+    /// Hand-overs that the control plane orders and that are carried out at the same time: clients wait for
+    /// each, and the fewer at a time the shorter.
+    pub hand_overs_at_once: usize,
     /// Groups of one takeover request that are worked on at the same time.
     pub takeovers_at_once: usize,
 }
@@ -52,6 +55,7 @@ impl Default for EngineOptions {
             log_entries_per_snapshot: 5_000,
             log_entries_kept: 2_000,
             appoint_timeout: Duration::from_millis(60),
+            hand_overs_at_once: 2,
             takeovers_at_once: 64,
         }
     }

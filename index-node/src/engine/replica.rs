@@ -55,6 +55,8 @@ pub(super) struct Shared {
     pub(super) changes: Changes,
     pub(super) disk_below_reserve: AtomicBool,
     pub(super) writes_in_flight: Semaphore,
+    /// Turns of hand-overs.
+    pub(super) hand_overs: Semaphore,
     /// Requests that wait here for a partition's next leader.
     pub(super) leader_waits: Semaphore,
     /// Cancelled when the store failed: the process has to stop.

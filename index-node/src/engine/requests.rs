@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use openraft::error::{ClientWriteError, ForwardReason, ForwardToLeader, RaftError};
+use openraft::{
+    async_runtime::{Instant as _, WatchReceiver},
+    error::{ClientWriteError, ForwardReason, ForwardToLeader, RaftError},
+};
 use planted::Bug;
 use runtime::store::{Scan, StoreError};
 use std::sync::atomic::Ordering::Relaxed;
@@ -24,6 +27,8 @@ use super::{
 pub const EXPIRY_AHEAD_MAX_MS: u64 = 60_000;
 /// A page of a list ends before it has more bytes than this.
 pub const LIST_BYTES_MAX: usize = 1024 * 1024;
+/// A quorum that has acknowledged a leader so lately lets it take writes: much less than a lease lasts.
+const ACKNOWLEDGED_LATELY: Duration = Duration::from_millis(500);
 /// What one item of a page costs besides its key and value, at most.
 const ITEM_OVERHEAD_BYTES: usize = 32;
 
@@ -186,12 +191,33 @@ impl Replica {
         }
     }
 
-    /// Has the leadership confirmed by a quorum, for which a request does not wait for long.
+    /// Returns when a quorum has heard of this leadership, which does not take long.
     async fn confirm_soon(&self) -> Result<(), RequestError> {
         let limit = self.shared.options.leader_wait_max;
-        let confirmed = runtime::time::timeout(limit, self.reads.confirm()).await;
+        // By its first message already; until what it leads is applied, for which reads have to wait, it takes
+        // two syncs more.
+        let heard = async {
+            let mut metrics = self.raft.data_metrics();
+            loop {
+                let acknowledged = metrics.borrow_watched().last_quorum_acked;
+                if acknowledged.is_some_and(|at| at.elapsed() < ACKNOWLEDGED_LATELY) {
+                    return;
+                }
+                if metrics.changed().await.is_err() {
+                    // The core has stopped: the other half says so.
+                    return std::future::pending().await;
+                }
+            }
+        };
+        let confirmed = runtime::time::timeout(limit, async {
+            tokio::select! {
+                biased;
+                () = heard => Ok(()),
+                confirmed = self.reads.confirm() => confirmed,
+            }
+        });
         runtime::mark!("write: waited until a quorum had confirmed the leadership");
-        confirmed.unwrap_or_else(|_| {
+        confirmed.await.unwrap_or_else(|_| {
             Err(RequestError::Unavailable {
                 partition: self.partition(),
                 problem: format!("no quorum has confirmed the leadership within {limit:?}"),
