@@ -208,7 +208,7 @@ mod tests {
         let lasting = after([(1, 1); 30].into_iter().chain([(150, 1); 10]));
         let lasting = among_the_well(lasting, false).unwrap();
         assert!(lasting.words.contains("a sync of its disk takes"), "{lasting:?}");
-        let saturated = among_the_well(steady(1, 400), false).unwrap();
+        let saturated = among_the_well(steady(1, 300), false).unwrap();
         assert!(saturated.words.contains("tasks wait"), "{saturated:?}");
         assert!(!lasting.is_stuck && !saturated.is_stuck);
     }
