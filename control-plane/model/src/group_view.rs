@@ -21,6 +21,18 @@ pub(crate) struct GroupView {
     pub laggards: Laggards,
 }
 
+impl GroupView {
+    /// This is its confirmed leader now, if any. Whether that is a change.
+    pub fn turn(&mut self, leader: Option<ConfirmedLeader>, now: Duration) -> bool {
+        let leader = leader.map(|leader| leader.replica.id);
+        match leader {
+            Some(_) => self.leaderless_since = None,
+            None => drop(self.leaderless_since.get_or_insert(now)),
+        }
+        std::mem::replace(&mut self.leader, leader) != leader
+    }
+}
+
 /// Reports in the order of replica ids. A handful at most: nothing is gained by a tree, whose smallest node
 /// has room for eleven of them.
 #[derive(Clone, Debug, Default)]

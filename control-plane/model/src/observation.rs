@@ -223,7 +223,12 @@ impl ZoneView {
             group.laggards.take_in(&report, now);
         }
         group.replicas.insert(replica, ReplicaView { node, report, rates });
-        self.refresh(partition, now);
+        self.touched.insert(partition);
+        let leader = GroupSight::new(Some(&*group), &self.nodes).leader();
+        if group.turn(leader, now) {
+            self.leaders_changed_at = now;
+        }
+        note_leaderless(&mut self.leaderless, partition, group);
     }
 
     /// The replicas reported since the session was opened are all that the node has.
@@ -232,7 +237,6 @@ impl ZoneView {
         if let Some(session) = &mut view.session {
             session.complete = true;
         }
-        self.touched.extend(view.replicas.iter().map(|(partition, _)| *partition));
         self.completed.insert(node);
     }
 
@@ -267,18 +271,23 @@ impl ZoneView {
         self.touched.insert(partition);
         let Some(group) = self.groups.get_mut(&partition) else { return };
         let leader = GroupSight::new(Some(&*group), &self.nodes).leader();
-        let leader = leader.map(|leader| leader.replica.id);
-        if group.leader != leader {
-            group.leader = leader;
+        if group.turn(leader, now) {
             self.leaders_changed_at = now;
         }
-        if leader.is_some() {
-            group.leaderless_since = None;
-            self.leaderless.remove(&partition);
-        } else if group.leaderless_since.is_none() {
-            group.leaderless_since = Some(now);
-            self.leaderless.insert(partition);
-        }
+        note_leaderless(&mut self.leaderless, partition, group);
+    }
+}
+
+/// Keeps the set of groups without a confirmed leader right.
+fn note_leaderless(
+    leaderless: &mut BTreeSet<PartitionId>,
+    partition: PartitionId,
+    group: &GroupView,
+) {
+    if group.leaderless_since.is_some() {
+        leaderless.insert(partition);
+    } else if !leaderless.is_empty() {
+        leaderless.remove(&partition);
     }
 }
 

@@ -81,6 +81,7 @@ impl ZoneState {
         for (key, value) in records {
             state.load(key.as_ref(), value.as_ref())?;
         }
+        state.partitions.pack();
         state.rebuild_indices();
         state.check()?;
         Ok(state)

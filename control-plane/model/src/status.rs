@@ -3,7 +3,10 @@
 //! On the leader they come from what its sessions know now; on another member (no view) from what was
 //! last committed.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use crate::{
     brake::{self, HeldBack},
@@ -232,22 +235,19 @@ fn disk_problems(state: &ZoneState, view: Option<&ZoneView>, problems: &mut Vec<
 
 fn replica_problems(state: &ZoneState, view: Option<&ZoneView>, problems: &mut Vec<String>) {
     let Some(view) = view else { return };
-    let mut more = 0_usize;
-    for (node, _) in state.nodes().iter() {
-        for (partition, replica) in view.replicas_on(*node) {
-            if replica.report.phase != ReplicaPhase::Failed {
-                continue;
-            }
-            if problems.len() < 4 * NAMED_MAX {
-                problems.push(format!(
-                    "replica {} of partition {partition} on node {node} has failed: {}",
-                    replica.report.replica, replica.report.message
-                ));
-            } else {
-                more += 1;
-            }
-        }
+    let failed = view.failed().filter_map(|(partition, replica)| {
+        let known = view.replica(partition, replica)?;
+        state.node(known.node).map(|_| ((known.node, partition, replica), known))
+    });
+    let failed: BTreeMap<_, _> = failed.collect();
+    let room = (4 * NAMED_MAX).saturating_sub(problems.len());
+    for ((node, partition, replica), known) in failed.iter().take(room) {
+        problems.push(format!(
+            "replica {replica} of partition {partition} on node {node} has failed: {}",
+            known.report.message
+        ));
     }
+    let more = failed.len().saturating_sub(room);
     if more > 0 {
         problems.push(format!("{more} more replicas have failed"));
     }

@@ -109,6 +109,11 @@ impl<R: Record> Table<R> {
         self.records.iter().map(|(key, record)| (record_key::<R>(key), encode_record(record)))
     }
 
+    /// Packs the records densely: a tree that has grown record by record is little more than half full.
+    pub(crate) fn pack(&mut self) {
+        self.records = std::mem::take(&mut self.records).into_iter().collect();
+    }
+
     /// Puts a stored record back; it does not count as changed.
     pub(crate) fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), postcard::Error> {
         let key = R::decode_key(key).ok_or(postcard::Error::DeserializeBadEncoding)?;
