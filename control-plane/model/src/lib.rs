@@ -10,6 +10,7 @@
 //! - [`detector`], [`takeover`], [`placement`], [`repair`], [`drain`], [`leaders`]: judgements and plans.
 //! - [`brake`]: when too much seems lost at once, what is held back.
 //! - [`reconcile`]: from intent and observation to orders and conclusions.
+//! - [`reassignment`]: the best places for replicas, as a problem in a file, without a zone.
 //! - [`status`]: figures for people.
 //!
 //! **Architecture invariant:** a planner proposes [`command::Action`]s and nothing else; only
@@ -42,8 +43,10 @@ pub mod placement;
 pub mod plan;
 pub mod policy;
 pub mod progress;
+pub mod reassignment;
 pub mod reconcile;
 pub mod repair;
+pub mod seeded;
 pub mod signal_log;
 pub mod signals;
 pub mod state;

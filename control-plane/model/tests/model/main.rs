@@ -11,6 +11,7 @@ mod drains;
 mod group;
 mod leaders;
 mod placement;
+mod reassignment;
 mod reconcile;
 mod signals;
 mod status;
