@@ -257,13 +257,16 @@ impl Takeovers {
             .map(|need| {
                 let rates = view.rates_of(need.partition);
                 let heat = rates.reads_per_second + rates.writes_per_second;
-                (heat, need)
+                // Whoever has failed goes behind those that were not tried: else the hottest would keep the
+                // colder ones waiting for as long as nobody can lead them.
+                (self.failed.contains(&need.partition), heat, need)
             })
             .collect();
-        needs.sort_by(|(a, left), (b, right)| {
-            b.total_cmp(a).then(left.partition.cmp(&right.partition))
+        needs.sort_by(|(failed, a, left), (failed_too, b, right)| {
+            let turn = failed.cmp(failed_too).then(b.total_cmp(a));
+            turn.then(left.partition.cmp(&right.partition))
         });
-        for (_, need) in needs.into_iter().take(free) {
+        for (_, _, need) in needs.into_iter().take(free) {
             self.groups.insert(need.partition, Group::new(need));
         }
     }
