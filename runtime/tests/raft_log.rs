@@ -74,6 +74,33 @@ async fn a_vote_is_durable_when_it_is_saved() {
 }
 
 #[tokio::test]
+async fn an_elected_leader_is_noted_without_a_sync_and_durable_with_the_next_entry() {
+    let simulated = SimulatedMachine::new(&FAMILIES);
+    let mut log = Log::new(simulated.store(), 7);
+    log.save_vote(&Vote::new_committed(1, 2)).await.expect("saved");
+    assert_eq!(simulated.disk.syncs(), 0);
+
+    for machine in machines() {
+        let mut log = Log::new(machine.store(), 7);
+        log.save_vote(&Vote::new(1, 1)).await.expect("saved");
+        log.save_vote(&Vote::new_committed(2, 3)).await.expect("saved");
+        assert_eq!(log.read_vote().await.expect("read"), Some(Vote::new_committed(2, 3)));
+        for seed in 0..5 {
+            let survivor = machine.crashed(seed);
+            let found = Log::new(survivor.store(), 7).read_vote().await.expect("read");
+            let either = [Some(Vote::new(1, 1)), Some(Vote::new_committed(2, 3))];
+            assert!(either.contains(&found), "{found:?}");
+        }
+        append_durably(&mut log, vec![entry(2, 0)]).await;
+        for seed in 0..5 {
+            let survivor = machine.crashed(seed);
+            let found = Log::new(survivor.store(), 7).read_vote().await.expect("read");
+            assert_eq!(found, Some(Vote::new_committed(2, 3)));
+        }
+    }
+}
+
+#[tokio::test]
 async fn truncating_and_purging_survive_with_what_is_synced_after_them() {
     for machine in machines() {
         // Both sides of the bound at which ranges are deleted as such.

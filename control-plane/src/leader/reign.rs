@@ -12,6 +12,7 @@ use model::{
     Action, Applied, Command, Fence, Generation, Incarnation, MemberId, NodeId, PartitionId, Term,
     WallTime, ZoneView, command::Registration, signal_log::SignalLog, zone_clock::ZoneClock,
 };
+use planted::Bug;
 use proto::v1::SessionReport;
 use runtime::{grpc::Channels, seams::Environment};
 use tokio::sync::watch;
@@ -214,6 +215,9 @@ impl Reign {
     pub async fn confirm(&self) -> Result<(), ProposeError> {
         if self.ended.is_cancelled() {
             return Err(ProposeError::NotLeader { leader: None });
+        }
+        if planted::is_planted(Bug::RefusedUnconfirmed) {
+            return Ok(());
         }
         self.group.confirm().await
     }

@@ -76,10 +76,12 @@ pub enum Bug {
     EverybodySlow,
     /// A node that was slow never counts as up again.
     QuarantineForEver,
+    /// A member that believes to lead refuses commands without asking a quorum.
+    RefusedUnconfirmed,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 31] = [
+    pub const ALL: [Bug; 32] = [
         Bug::CutOffLeaderReads,
         Bug::RangeCheckMissing,
         Bug::AcknowledgedBeforeSync,
@@ -111,6 +113,7 @@ impl Bug {
         Bug::SlowNodeKeepsLeading,
         Bug::EverybodySlow,
         Bug::QuarantineForEver,
+        Bug::RefusedUnconfirmed,
     ];
 
     /// Its name on the command line.
@@ -147,6 +150,7 @@ impl Bug {
             Bug::SlowNodeKeepsLeading => "slow-node-keeps-leading",
             Bug::EverybodySlow => "everybody-slow",
             Bug::QuarantineForEver => "quarantine-for-ever",
+            Bug::RefusedUnconfirmed => "refused-unconfirmed",
         }
     }
 
@@ -228,6 +232,9 @@ impl Bug {
                 "A node is slow by its own word alone, however its peers are and however many are slow."
             }
             Bug::QuarantineForEver => "A node that was slow never counts as up again.",
+            Bug::RefusedUnconfirmed => {
+                "A member that believes to lead refuses commands without asking a quorum."
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::checks::Problem;
 #[derive(Default)]
 pub(super) struct LogEffect {
     pub(super) removed: Vec<Position>,
-    /// It wrote a vote or an entry.
+    /// It wrote a vote of its own or an entry. Who was elected by others may be noted in passing.
     pub(super) must_be_synced: bool,
 }
 
@@ -24,7 +24,7 @@ pub(super) fn put(
 ) -> Result<(), Problem> {
     match record {
         GroupRecord::Vote(vote) => {
-            effect.must_be_synced = true;
+            effect.must_be_synced |= !vote.committed;
             group.votes(replica, vote)
         }
         GroupRecord::Committed(_) => Ok(()),
