@@ -20,7 +20,8 @@ use crate::{
     partition::{Partition, Replica},
     repair::can_change,
     state::ZoneState,
-    status::{could_spread, plural},
+    status::plural,
+    tally::OpenDomains,
     zone::Brake,
 };
 
@@ -103,8 +104,18 @@ pub fn held_back(state: &ZoneState, view: Option<&ZoneView>) -> HeldBack {
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let failed: BTreeSet<(PartitionId, ReplicaId)> =
         view.map(|view| view.failed().collect()).unwrap_or_default();
-    let waiting = state.partitions().iter().filter(|(id, partition)| {
-        can_change(state, partition) && needs_repair(state, &failed, **id, partition)
+    let replaceable = state.nodes().iter().filter(|(id, _)| state.is_replaceable(**id));
+    let affected: BTreeSet<PartitionId> = replaceable
+        .flat_map(|(id, _)| state.partitions_on(*id))
+        .chain(failed.iter().map(|(partition, _)| *partition))
+        .chain(state.short().iter().copied())
+        .chain(state.crowded().iter().copied())
+        .collect();
+    let open = OpenDomains::of(state);
+    let waiting = affected.into_iter().filter(|id| {
+        state.partition(*id).is_some_and(|partition| {
+            can_change(state, partition) && needs_repair(state, &failed, &open, *id, partition)
+        })
     });
     let mut held_back = HeldBack { repairs: count(waiting.count()), ..HeldBack::default() };
     for (id, node) in state.nodes().iter() {
@@ -126,6 +137,7 @@ pub fn held_back(state: &ZoneState, view: Option<&ZoneView>) -> HeldBack {
 fn needs_repair(
     state: &ZoneState,
     failed: &BTreeSet<(PartitionId, ReplicaId)>,
+    open: &OpenDomains,
     id: PartitionId,
     partition: &Partition,
 ) -> bool {
@@ -133,7 +145,7 @@ fn needs_repair(
         |target: &Replica| state.is_replaceable(target.node) || failed.contains(&(id, target.id));
     state.short().contains(&id)
         || partition.targets.iter().any(is_lost)
-        || state.crowded().contains(&id) && could_spread(state, partition)
+        || state.crowded().contains(&id) && open.has_room_for(state, partition)
 }
 
 /// The brake in a sentence, if it is engaged.

@@ -3,12 +3,12 @@
 //! Of a million groups each byte counts a million times, and so does each walk down a tree: reports are kept
 //! in a short row, and [`GroupSight`] looks a group up once for all questions about it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     ids::{NodeId, ReplicaId},
     laggards::Laggards,
-    observation::{ConfirmedLeader, NodeView, ReplicaPhase, ReplicaView},
+    observation::{ConfirmedLeader, NodeView, ReplicaPhase, ReplicaReport, ReplicaView},
     partition::Replica,
 };
 
@@ -37,27 +37,45 @@ impl GroupView {
 /// has room for eleven of them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ReplicaViews {
-    row: Vec<(ReplicaId, ReplicaView)>,
+    row: Vec<ReplicaView>,
 }
 
 impl ReplicaViews {
     fn position(&self, id: ReplicaId) -> Result<usize, usize> {
-        self.row.binary_search_by_key(&id, |(replica, _)| *replica)
+        self.row.binary_search_by_key(&id, |view| view.report.replica)
     }
 
     pub fn get(&self, id: ReplicaId) -> Option<&ReplicaView> {
         let at = self.position(id).ok()?;
-        self.row.get(at).map(|(_, view)| view)
+        self.row.get(at)
     }
 
     /// In the place of an older one, if there is one.
-    pub fn insert(&mut self, id: ReplicaId, view: ReplicaView) {
-        match self.position(id) {
-            Ok(at) => self.row[at].1 = view,
+    pub fn insert(&mut self, view: ReplicaView) {
+        match self.position(view.report.replica) {
+            Ok(at) => self.row[at] = view,
             Err(at) => {
                 // Groups rarely grow: room for more would stay empty.
                 self.row.reserve_exact(1);
-                self.row.insert(at, (id, view));
+                self.row.insert(at, view);
+            }
+        }
+    }
+
+    /// What a report has in common with those that are there takes no memory of its own: mostly its group's
+    /// members and range.
+    pub fn share(&self, report: &mut ReplicaReport) {
+        if let Some(own) = &mut report.range {
+            let mut known = self.row.iter().filter_map(|view| view.report.range.as_ref());
+            if let Some(same) = known.find(|range| *range == own) {
+                own.clone_from(same);
+            }
+        }
+        if let Some(own) = &mut report.membership {
+            let known = self.row.iter().filter_map(|view| view.report.membership.as_ref());
+            let mut known = known.map(|reported| &reported.membership);
+            if let Some(same) = known.find(|membership| **membership == own.membership) {
+                own.membership = Arc::clone(same);
             }
         }
     }
@@ -69,11 +87,11 @@ impl ReplicaViews {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (ReplicaId, &ReplicaView)> {
-        self.row.iter().map(|(id, view)| (*id, view))
+        self.row.iter().map(|view| (view.report.replica, view))
     }
 
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut ReplicaView> {
-        self.row.iter_mut().map(|(_, view)| view)
+        self.row.iter_mut()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What can be derived from the records, kept at hand so that no question about one node or one state
 //! walks over all partitions. Never stored.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use uuid::Uuid;
 
@@ -19,6 +19,9 @@ pub(crate) struct Indices {
     pub by_start: BTreeMap<Box<[u8]>, PartitionId>,
     /// Partitions with a replica of any kind on the node.
     pub by_node: BTreeMap<NodeId, BTreeSet<PartitionId>>,
+    /// How many target replicas are on the node, and how many of them are preferred leaders; none: not listed.
+    pub targets: BTreeMap<NodeId, u32>,
+    pub preferred: BTreeMap<NodeId, u32>,
     /// Partitions whose observed leader is on the node.
     pub led_by: BTreeMap<NodeId, BTreeSet<PartitionId>>,
     pub unplaced: BTreeSet<PartitionId>,
@@ -50,6 +53,12 @@ impl Indices {
         for node in partition.nodes() {
             self.by_node.entry(node).or_default().insert(id);
         }
+        for target in &partition.targets {
+            *self.targets.entry(target.node).or_default() += 1;
+            if partition.preferred_leader == Some(target.id) {
+                *self.preferred.entry(target.node).or_default() += 1;
+            }
+        }
         if let Some(leader) = partition.leader {
             self.led_by.entry(leader.node).or_default().insert(id);
         }
@@ -73,11 +82,25 @@ impl Indices {
         for node in partition.nodes() {
             remove_from(&mut self.by_node, node, id);
         }
+        for target in &partition.targets {
+            count_down(&mut self.targets, target.node);
+            if partition.preferred_leader == Some(target.id) {
+                count_down(&mut self.preferred, target.node);
+            }
+        }
         if let Some(leader) = partition.leader {
             remove_from(&mut self.led_by, leader.node, id);
         }
         for set in [&mut self.unplaced, &mut self.short, &mut self.crowded, &mut self.unsettled] {
             set.remove(&id);
+        }
+    }
+
+    /// Packs what is large densely: trees that have grown piece by piece are little more than half full.
+    pub fn pack(&mut self) {
+        self.by_start = std::mem::take(&mut self.by_start).into_iter().collect();
+        for set in self.by_node.values_mut().chain(self.led_by.values_mut()) {
+            *set = std::mem::take(set).into_iter().collect();
         }
     }
 
@@ -119,6 +142,15 @@ fn remove_from(
         set.remove(&partition);
         if set.is_empty() {
             sets.remove(&node);
+        }
+    }
+}
+
+fn count_down(counts: &mut BTreeMap<NodeId, u32>, node: NodeId) {
+    if let Entry::Occupied(mut count) = counts.entry(node) {
+        *count.get_mut() = count.get().saturating_sub(1);
+        if *count.get() == 0 {
+            count.remove();
         }
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! A range has an inclusive start and an exclusive end; an empty start is the lowest key, an empty end
 //! lies beyond the highest. **Invariant:** a [`KeyRange`] is never empty and never inverted.
+//!
+//! There are millions of ranges, mostly several that are alike: copies share their bytes.
 
-use std::fmt;
+use std::{cmp::Ordering, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,11 +13,12 @@ use serde::{Deserialize, Serialize};
 pub const KEY_BYTES_MAX: usize = 4096;
 
 /// A contiguous, non-empty range of keys.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Bounds", into = "Bounds")]
 pub struct KeyRange {
-    start: Box<[u8]>,
-    end: Box<[u8]>,
+    /// The start, and right after it the end.
+    bounds: Arc<[u8]>,
+    start_bytes: usize,
 }
 
 type Bounds = (Box<[u8]>, Box<[u8]>);
@@ -33,39 +36,54 @@ pub struct InvalidRange {
 impl KeyRange {
     /// The whole key space.
     pub fn full() -> Self {
-        Self { start: Box::default(), end: Box::default() }
+        Self::of(&[], &[])
+    }
+
+    fn of(start: &[u8], end: &[u8]) -> Self {
+        let bounds = start.iter().chain(end).copied().collect();
+        Self { bounds, start_bytes: start.len() }
     }
 
     /// `start..end`; an empty bound is unbounded.
-    pub fn new(
-        start: impl Into<Box<[u8]>>,
-        end: impl Into<Box<[u8]>>,
-    ) -> Result<Self, InvalidRange> {
-        let (start, end) = (start.into(), end.into());
+    pub fn new(start: impl AsRef<[u8]>, end: impl AsRef<[u8]>) -> Result<Self, InvalidRange> {
+        let (start, end) = (start.as_ref(), end.as_ref());
         if end.is_empty() || start < end {
-            Ok(Self { start, end })
+            Ok(Self::of(start, end))
         } else {
-            Err(InvalidRange { start: display_key(&start), end: display_key(&end) })
+            Err(InvalidRange { start: display_key(start), end: display_key(end) })
         }
     }
 
     /// First key of the range; empty: the lowest key.
     pub fn start(&self) -> &[u8] {
-        &self.start
+        &self.bounds[..self.start_bytes]
     }
 
     /// First key beyond the range; empty: none.
     pub fn end(&self) -> &[u8] {
-        &self.end
+        &self.bounds[self.start_bytes..]
     }
 
     pub fn contains(&self, key: &[u8]) -> bool {
-        *self.start <= *key && (self.end.is_empty() || *key < *self.end)
+        self.start() <= key && (self.end().is_empty() || key < self.end())
     }
 
     pub fn overlaps(&self, other: &KeyRange) -> bool {
-        (self.end.is_empty() || other.start < self.end)
-            && (other.end.is_empty() || self.start < other.end)
+        (self.end().is_empty() || other.start() < self.end())
+            && (other.end().is_empty() || self.start() < other.end())
+    }
+}
+
+impl Ord for KeyRange {
+    /// By the start, and then by the end.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.start(), self.end()).cmp(&(other.start(), other.end()))
+    }
+}
+
+impl PartialOrd for KeyRange {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -78,13 +96,13 @@ impl TryFrom<Bounds> for KeyRange {
 
 impl From<KeyRange> for Bounds {
     fn from(range: KeyRange) -> Self {
-        (range.start, range.end)
+        (range.start().into(), range.end().into())
     }
 }
 
 impl fmt::Debug for KeyRange {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "[{}, {})", display_key(&self.start), display_key(&self.end))
+        write!(formatter, "[{}, {})", display_key(self.start()), display_key(self.end()))
     }
 }
 
@@ -125,10 +143,10 @@ pub fn split(keys: &[Vec<u8>]) -> Result<Vec<KeyRange>, InvalidSplitKeys> {
                 key: display_key(key),
             });
         }
-        ranges.push(KeyRange { start: start.into(), end: key.as_slice().into() });
+        ranges.push(KeyRange::of(start, key));
         start = key;
     }
-    ranges.push(KeyRange { start: start.into(), end: Box::default() });
+    ranges.push(KeyRange::of(start, &[]));
     Ok(ranges)
 }
 
@@ -148,7 +166,8 @@ pub enum CoverError {
 /// Checks that ranges, in the order of their starts, cover the key space exactly.
 pub fn check_cover<'a>(ranges: impl IntoIterator<Item = &'a KeyRange>) -> Result<(), CoverError> {
     let mut ranges = ranges.into_iter();
-    let first = ranges.next().filter(|range| range.start.is_empty()).ok_or(CoverError::NoStart)?;
+    let first =
+        ranges.next().filter(|range| range.start().is_empty()).ok_or(CoverError::NoStart)?;
     let mut end = first.end();
     for range in ranges {
         check_adjacent(end, range.start())?;

@@ -9,9 +9,9 @@
 //! - [`accrual`], [`health`]: what a node's heartbeats say, and how they come.
 //! - [`detector`], [`takeover`], [`placement`], [`repair`], [`drain`], [`leaders`]: judgements and plans.
 //! - [`brake`]: when too much seems lost at once, what is held back.
-//! - [`reconcile`]: from intent and observation to orders and conclusions.
+//! - [`agenda`], [`reconcile`]: from intent and observation to orders and conclusions.
 //! - [`reassignment`]: the best places for replicas, as a problem in a file, without a zone.
-//! - [`status`]: figures for people.
+//! - [`tally`], [`status`]: figures for people.
 //!
 //! **Architecture invariant:** a planner proposes [`command::Action`]s and nothing else; only
 //! [`apply`] changes the state, and it checks each proposal against the state as it is then.
@@ -19,6 +19,7 @@
 //! **Architecture invariant:** no unordered map decides anything.
 
 pub mod accrual;
+pub mod agenda;
 pub mod apply;
 pub mod brake;
 pub mod command;
@@ -42,6 +43,7 @@ pub mod partition;
 pub mod placement;
 pub mod plan;
 pub mod policy;
+mod problems;
 pub mod progress;
 pub mod reassignment;
 pub mod reconcile;
@@ -53,6 +55,7 @@ pub mod state;
 pub mod status;
 pub mod table;
 pub mod takeover;
+pub mod tally;
 pub mod zone;
 pub mod zone_clock;
 

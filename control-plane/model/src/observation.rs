@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -31,6 +32,10 @@ pub struct ZoneView {
     completed: BTreeSet<NodeId>,
     /// Replicas that were stopped by an error of their own.
     failed: BTreeSet<(PartitionId, ReplicaId)>,
+    /// Partitions with a replica that does not follow, as a leader says.
+    lagging: BTreeSet<PartitionId>,
+    /// Nodes whose session has begun, become complete, or ended.
+    turned: BTreeSet<NodeId>,
     /// When some partition's confirmed leader last changed.
     leaders_changed_at: Duration,
 }
@@ -92,7 +97,8 @@ pub enum ReplicaPhase {
     Failed,
 }
 
-/// Mirrors `ReplicaReport` in `zone/v1/node.proto`.
+/// Mirrors `ReplicaReport` in `zone/v1/node.proto`. There are millions: what is of varying length is kept as
+/// tightly as can be, and what the reports of one group have in common is kept once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaReport {
     pub partition: PartitionId,
@@ -109,15 +115,15 @@ pub struct ReplicaReport {
     pub range: Option<KeyRange>,
     pub range_epoch: RangeEpoch,
     /// With leadership: how far the other replicas have got.
-    pub progress: Vec<Progress>,
+    pub progress: Box<[Progress]>,
     pub stored_bytes: u64,
     pub keys: u64,
-    pub message: String,
+    pub message: Box<str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportedMembership {
-    pub membership: Membership,
+    pub membership: Arc<Membership>,
     pub committed: bool,
 }
 
@@ -164,6 +170,7 @@ impl ZoneView {
     /// follows.
     pub fn session_opened(&mut self, node: NodeId, incarnation: Incarnation, now: Duration) {
         self.forget_reports(node, now);
+        self.turned.insert(node);
         let view = self.nodes.entry(node).or_default();
         view.session = Some(Session { incarnation, opened_at: now, complete: false });
         view.session_broken_at = None;
@@ -179,6 +186,7 @@ impl ZoneView {
         if view.session.take().is_none() {
             return;
         }
+        self.turned.insert(node);
         view.session_broken_at = Some(now);
         for (partition, _) in view.replicas.clone() {
             self.refresh(partition, now);
@@ -209,7 +217,7 @@ impl ZoneView {
     }
 
     /// A node's report of one of its replicas.
-    pub fn report(&mut self, node: NodeId, report: ReplicaReport, now: Duration) {
+    pub fn report(&mut self, node: NodeId, mut report: ReplicaReport, now: Duration) {
         let (partition, replica) = (report.partition, report.replica);
         self.nodes.entry(node).or_default().replicas.insert((partition, replica));
         let group = self.groups.entry(partition).or_default();
@@ -221,8 +229,14 @@ impl ZoneView {
         }
         if report.leading {
             group.laggards.take_in(&report, now);
+            if !group.laggards.is_empty() {
+                self.lagging.insert(partition);
+            } else if !self.lagging.is_empty() {
+                self.lagging.remove(&partition);
+            }
         }
-        group.replicas.insert(replica, ReplicaView { node, report, rates });
+        group.replicas.share(&mut report);
+        group.replicas.insert(ReplicaView { node, report, rates });
         self.touched.insert(partition);
         let leader = GroupSight::new(Some(&*group), &self.nodes).leader();
         if group.turn(leader, now) {
@@ -238,6 +252,7 @@ impl ZoneView {
             session.complete = true;
         }
         self.completed.insert(node);
+        self.turned.insert(node);
     }
 
     pub fn heat(&mut self, node: NodeId, partition: PartitionId, heat: &HeatReport) {
@@ -250,6 +265,7 @@ impl ZoneView {
     /// The node is no longer part of the zone.
     pub fn forget_node(&mut self, node: NodeId, now: Duration) {
         self.forget_reports(node, now);
+        self.turned.insert(node);
         self.nodes.remove(&node);
     }
 
@@ -380,7 +396,9 @@ impl ZoneView {
 
     /// Replicas that a node reported in its present session.
     pub fn replicas_on(&self, node: NodeId) -> impl Iterator<Item = (PartitionId, &ReplicaView)> {
-        let replicas = self.nodes.get(&node).into_iter().flat_map(|view| &view.replicas);
+        // Without a session nothing counts that it has reported.
+        let connected = self.nodes.get(&node).filter(|view| view.session.is_some());
+        let replicas = connected.into_iter().flat_map(|view| &view.replicas);
         replicas.filter_map(|(partition, replica)| {
             Some((*partition, self.replica(*partition, *replica)?))
         })
@@ -414,6 +432,22 @@ impl ZoneView {
             .iter()
             .copied()
             .filter(|(partition, replica)| self.replica(*partition, *replica).is_some())
+    }
+
+    /// Partitions of which the node has reported a replica, whether it has a session still or not.
+    pub fn reported_by(&self, node: NodeId) -> impl Iterator<Item = PartitionId> {
+        let replicas = self.nodes.get(&node).into_iter().flat_map(|view| &view.replicas);
+        replicas.map(|(partition, _)| *partition)
+    }
+
+    /// Partitions with a replica that does not follow, as a leader says or has said.
+    pub fn lagging(&self) -> &BTreeSet<PartitionId> {
+        &self.lagging
+    }
+
+    /// Nodes whose session has begun, become complete, or ended since the last call.
+    pub fn take_turned(&mut self) -> BTreeSet<NodeId> {
+        std::mem::take(&mut self.turned)
     }
 
     /// Partitions about which something new was reported since the last call: what a node has, and,

@@ -32,21 +32,12 @@ pub struct Loads {
 
 impl Loads {
     pub fn of(state: &ZoneState) -> Self {
-        let mut loads = Self {
-            replicas: state.nodes().iter().map(|(id, _)| (*id, 0)).collect(),
-            preferred: BTreeMap::new(),
+        Self {
+            replicas: state.target_counts(),
+            preferred: state.preferred_counts().clone(),
             in_flight: state.changes_in_flight(),
             reserved_bytes: BTreeMap::new(),
-        };
-        for (_, partition) in state.partitions().iter() {
-            for target in &partition.targets {
-                *loads.replicas.entry(target.node).or_default() += 1;
-                if partition.preferred_leader == Some(target.id) {
-                    *loads.preferred.entry(target.node).or_default() += 1;
-                }
-            }
         }
-        loads
     }
 
     fn replicas(&self, node: NodeId) -> u32 {

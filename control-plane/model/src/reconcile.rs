@@ -101,7 +101,7 @@ impl Group<'_> {
             .filter(|(_, view)| view.report.phase == ReplicaPhase::Live)
             .filter_map(|(_, view)| view.report.membership.as_ref())
             .filter(|reported| reported.committed)
-            .map(|reported| &reported.membership)
+            .map(|reported| &*reported.membership)
             .max_by_key(|membership| membership.log_position)
             .filter(|membership| known.is_none_or(|known| membership.log_position > known));
         let leader = self

@@ -89,7 +89,7 @@ fn replace_failed(
             continue;
         }
         if let Ok(choice) = choose(state, view, loads, id, partition, Some(replica)) {
-            let message = view.replica(id, replica).map_or("", |view| view.report.message.as_str());
+            let message = view.replica(id, replica).map_or("", |view| &*view.report.message);
             loads.reserve(None, Some(choice.node), view.stored_bytes_of(id));
             changes.push(ChangeProposal {
                 partition: id,

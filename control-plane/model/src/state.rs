@@ -83,6 +83,7 @@ impl ZoneState {
         }
         state.partitions.pack();
         state.rebuild_indices();
+        state.indices.pack();
         state.check()?;
         Ok(state)
     }
@@ -412,10 +413,12 @@ impl ZoneState {
 
     /// Target replicas on one node.
     pub fn target_count(&self, node: NodeId) -> u32 {
-        let on = self.partitions_on(node).filter(|partition| {
-            self.partition(*partition).is_some_and(|partition| partition.target_on(node).is_some())
-        });
-        u32::try_from(on.count()).unwrap_or(u32::MAX)
+        self.indices.targets.get(&node).copied().unwrap_or(0)
+    }
+
+    /// Replicas on each node that are their partitions' preferred leaders, nodes without any left out.
+    pub fn preferred_counts(&self) -> &BTreeMap<NodeId, u32> {
+        &self.indices.preferred
     }
 
     pub fn unplaced(&self) -> &BTreeSet<PartitionId> {

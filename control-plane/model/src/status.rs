@@ -3,24 +3,23 @@
 //! On the leader they come from what its sessions know now; on another member (no view) from what was
 //! last committed.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
     brake::{self, HeldBack},
     group_view::GroupSight,
     ids::{NodeId, PartitionId, ReplicaId},
-    node::{Administrative, Node, NodeState},
+    node::NodeState,
     observation::{Rates, ReplicaPhase, ZoneView},
     operation::OperationState,
     partition::{Partition, Replica},
+    problems,
     state::ZoneState,
+    tally::{OpenDomains, Tally},
 };
 
-/// Problems that are listed one by one before they are summed up.
-const NAMED_MAX: usize = 5;
+/// Zones of more partitions have their figures from a tally: a walk over so many takes a few milliseconds.
+const WALKED_PARTITIONS_MAX: usize = 2_000;
 /// A voter that does not follow its leader for so long is no healthy replica.
 const STANDSTILL_MAX: Duration = Duration::from_secs(30);
 
@@ -103,38 +102,50 @@ impl Role {
     }
 }
 
-/// The zone's figures.
+/// The zone's figures. Walks over all partitions: whoever needs them again and again keeps a [`Tally`].
 pub fn figures(state: &ZoneState, view: Option<&ZoneView>, now: Duration) -> Figures {
+    figures_of(state, view, &Tally::of(state, view, now), now)
+}
+
+/// The zone's figures for a leader that keeps a tally: it is used where a walk over all partitions would take long.
+pub fn figures_by(state: &ZoneState, view: &ZoneView, tally: &Tally, now: Duration) -> Figures {
+    if state.partitions().len() <= WALKED_PARTITIONS_MAX {
+        figures(state, Some(view), now)
+    } else {
+        figures_of(state, Some(view), tally, now)
+    }
+}
+
+/// The zone's figures from a tally that is kept: nothing here walks over more than is wrong.
+pub fn figures_of(
+    state: &ZoneState,
+    view: Option<&ZoneView>,
+    tally: &Tally,
+    now: Duration,
+) -> Figures {
     let mut figures = Figures::default();
     if !state.is_initialized() {
         figures.problems.push("the zone is not initialised: run `zonectl init`".into());
         return figures;
     }
-    let (mut unavailable, mut under_replicated) = (Vec::new(), Vec::new());
-    for (id, record) in state.partitions().iter() {
-        figures.partitions.total += 1;
-        if leader_of(state, view, *id, record).is_some() {
-            figures.partitions.available += 1;
-        } else {
-            unavailable.push(*id);
-        }
-        if is_under_replicated(state, view, *id, record, now) {
-            under_replicated.push(*id);
-        }
-    }
-    let count = |list: &[PartitionId]| u32::try_from(list.len()).unwrap_or(u32::MAX);
-    figures.partitions.unavailable = count(&unavailable);
-    figures.partitions.under_replicated = count(&under_replicated);
+    let (unavailable, under_replicated) = (tally.unavailable(), tally.under_replicated());
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    figures.partitions = PartitionCounts {
+        total: count(state.partitions().len()),
+        available: count(state.partitions().len().saturating_sub(unavailable.len())),
+        under_replicated: count(under_replicated.len()),
+        unavailable: count(unavailable.len()),
+    };
     figures.held_back = brake::held_back(state, view);
     let problems = &mut figures.problems;
-    unavailable_problems(state, view, now, &unavailable, problems);
+    problems::unavailable(state, view, now, unavailable, problems);
     problems.extend(brake::problem(state, figures.held_back));
-    node_problems(state, problems);
+    problems::nodes(state, problems);
     if !under_replicated.is_empty() {
         problems.push(format!(
             "{} with fewer healthy replicas than intended: {}",
             plural(under_replicated.len(), "partition is", "partitions are"),
-            named(&under_replicated)
+            problems::named(under_replicated.iter())
         ));
         if let Some(view) = view
             && let Some(waiting) = crate::repair::waiting_for_nodes(state, view)
@@ -142,9 +153,9 @@ pub fn figures(state: &ZoneState, view: Option<&ZoneView>, now: Duration) -> Fig
             problems.push(format!("a repair waits: {waiting}"));
         }
     }
-    disk_problems(state, view, problems);
-    replica_problems(state, view, problems);
-    standstill_problems(state, view, &under_replicated, now, problems);
+    problems::disks(state, view, problems);
+    problems::replicas(state, view, problems);
+    problems::standing_still(state, view, under_replicated, now, problems);
     let failed: Vec<_> = state.failed_operations().collect();
     // A takeover that has failed is tried again: it is no problem of its own.
     let lasting = failed.iter().filter(|(_, operation)| operation.kind.as_str() != "takeover");
@@ -154,144 +165,12 @@ pub fn figures(state: &ZoneState, view: Option<&ZoneView>, now: Duration) -> Fig
     figures
 }
 
-fn unavailable_problems(
-    state: &ZoneState,
-    view: Option<&ZoneView>,
-    now: Duration,
-    unavailable: &[PartitionId],
-    problems: &mut Vec<String>,
-) {
-    let unplaced: Vec<_> =
-        unavailable.iter().copied().filter(|id| state.unplaced().contains(id)).collect();
-    let leaderless: Vec<_> =
-        unavailable.iter().copied().filter(|id| !state.unplaced().contains(id)).collect();
-    if !leaderless.is_empty() {
-        let longest = view
-            .and_then(|view| leaderless.iter().filter_map(|id| view.leaderless_since(*id)).min());
-        let since = longest.map_or(String::new(), |since| {
-            format!(" (the first for {} ms)", now.saturating_sub(since).as_millis())
-        });
-        problems.push(format!(
-            "{} unavailable, without a confirmed leader{since}: {}",
-            plural(leaderless.len(), "partition is", "partitions are"),
-            named(&leaderless)
-        ));
-    }
-    if !unplaced.is_empty() {
-        let up = state.nodes().iter().filter(|(_, node)| node.is_serving()).count();
-        problems.push(format!(
-            "{} not placed yet: {up} nodes are up and active, and {} are needed",
-            plural(unplaced.len(), "partition is", "partitions are"),
-            state.replication_factor()
-        ));
-    }
-}
-
-fn node_problems(state: &ZoneState, problems: &mut Vec<String>) {
-    for wanted in [NodeState::Down, NodeState::Suspect, NodeState::Slow] {
-        let affected: Vec<_> =
-            state.nodes().iter().filter(|(_, node)| node.liveness.state == wanted).collect();
-        for (id, node) in affected.iter().take(NAMED_MAX) {
-            problems.push(format!(
-                "node {id} ({}) is {wanted}: {}{}",
-                node.name,
-                node.liveness.evidence,
-                replacement(state, **id, node)
-            ));
-        }
-        if affected.len() > NAMED_MAX {
-            problems.push(format!("{} more nodes are {wanted}", affected.len() - NAMED_MAX));
-        }
-    }
-}
-
-/// What becomes of a lost node's replicas.
-fn replacement(state: &ZoneState, id: NodeId, node: &Node) -> String {
-    let held = state.target_count(id);
-    if node.liveness.state != NodeState::Down || held == 0 {
-        return String::new();
-    }
-    if state.is_replaceable(id) {
-        return format!("; {held} replicas are being made again elsewhere");
-    }
-    let Some(policy) = state.policy() else { return String::new() };
-    let down = crate::ids::millis(state.zone_time().since(node.liveness.since));
-    let left = policy.replace_after_ms.saturating_sub(down).div_ceil(1_000);
-    format!("; its {held} replicas are made again elsewhere if it is not back in {left} s")
-}
-
-fn disk_problems(state: &ZoneState, view: Option<&ZoneView>, problems: &mut Vec<String>) {
-    let Some(view) = view else { return };
-    let is_named = |node: &Node| node.liveness.state == NodeState::Slow;
-    for (id, node) in
-        state.nodes().iter().filter(|(id, node)| view.is_disk_low(**id) && !is_named(node))
-    {
-        problems.push(format!(
-            "node {id} ({}) has too little disk space left: it takes no client writes and no new replicas",
-            node.name
-        ));
-    }
-}
-
-fn replica_problems(state: &ZoneState, view: Option<&ZoneView>, problems: &mut Vec<String>) {
-    let Some(view) = view else { return };
-    let failed = view.failed().filter_map(|(partition, replica)| {
-        let known = view.replica(partition, replica)?;
-        state.node(known.node).map(|_| ((known.node, partition, replica), known))
-    });
-    let failed: BTreeMap<_, _> = failed.collect();
-    let room = (4 * NAMED_MAX).saturating_sub(problems.len());
-    for ((node, partition, replica), known) in failed.iter().take(room) {
-        problems.push(format!(
-            "replica {replica} of partition {partition} on node {node} has failed: {}",
-            known.report.message
-        ));
-    }
-    let more = failed.len().saturating_sub(room);
-    if more > 0 {
-        problems.push(format!("{more} more replicas have failed"));
-    }
-}
-
-/// Voters that do not follow, of those partitions.
-fn standstill_problems(
-    state: &ZoneState,
-    view: Option<&ZoneView>,
-    partitions: &[PartitionId],
-    now: Duration,
-    problems: &mut Vec<String>,
-) {
-    let Some(view) = view else { return };
-    let mut more = 0_usize;
-    for id in partitions {
-        let Some(record) = state.partition(*id) else { continue };
-        for target in &record.targets {
-            // Of a node that is not up, enough is said.
-            let is_up = state.node(target.node).is_some_and(|node| node.is_up());
-            let Some(still) = standstill(&view.group(*id), target.id, now).filter(|_| is_up) else {
-                continue;
-            };
-            if problems.len() >= 4 * NAMED_MAX {
-                more += 1;
-                continue;
-            }
-            let figures = replica_figures(Some(view), *id, record, *target);
-            problems.push(format!(
-                "replica {} of partition {id} on node {} has not followed its leader for {} s: it is {} entries behind",
-                target.id,
-                target.node,
-                still.as_secs(),
-                figures.lag_entries
-            ));
-        }
-    }
-    if more > 0 {
-        problems.push(format!("{more} more replicas do not follow their leaders"));
-    }
-}
-
 /// For how long a replica has not followed its leader, if that is too long.
-fn standstill(sight: &GroupSight<'_>, replica: ReplicaId, now: Duration) -> Option<Duration> {
+pub(crate) fn standstill(
+    sight: &GroupSight<'_>,
+    replica: ReplicaId,
+    now: Duration,
+) -> Option<Duration> {
     let still = now.saturating_sub(sight.standing_still_since(replica)?);
     (still > STANDSTILL_MAX).then_some(still)
 }
@@ -363,7 +242,7 @@ pub fn replicas(
     all.into_iter().map(|replica| replica_figures(view, id, record, replica)).collect()
 }
 
-fn replica_figures(
+pub(crate) fn replica_figures(
     view: Option<&ZoneView>,
     id: PartitionId,
     record: &Partition,
@@ -393,7 +272,7 @@ fn replica_figures(
             Role::Leader
         }
         ReplicaPhase::Live => {
-            let membership = report.membership.as_ref().map(|reported| &reported.membership);
+            let membership = report.membership.as_ref().map(|reported| &*reported.membership);
             match membership.or(record.observed.as_ref()) {
                 Some(membership) if membership.is_voter(replica.id) => Role::Voter,
                 Some(_) | None => Role::Learner,
@@ -402,7 +281,7 @@ fn replica_figures(
     };
     figures.term = report.term.get();
     figures.applied_index = report.applied.map_or(0, |applied| applied.index);
-    figures.message.clone_from(&report.message);
+    figures.message = report.message.to_string();
     let leading = leader.and_then(|leader| view.replica(id, leader.replica.id));
     let progress = leading.and_then(|leading| {
         leading.report.progress.iter().find(|progress| progress.replica == replica.id)
@@ -412,7 +291,7 @@ fn replica_figures(
 }
 
 /// The node with the confirmed leader; without a view, where the leader was last seen, if that is up.
-fn leader_of(
+pub(crate) fn leader_of(
     state: &ZoneState,
     view: Option<&ZoneView>,
     id: PartitionId,
@@ -425,8 +304,8 @@ fn leader_of(
     state.node(node).filter(|node| node.liveness.state != NodeState::Down).map(|_| node)
 }
 
-/// Fewer healthy replicas than it should have, or two in a fault domain where more are left.
-fn is_under_replicated(
+/// Fewer healthy replicas than it should have.
+pub(crate) fn lacks_replicas(
     state: &ZoneState,
     view: Option<&ZoneView>,
     id: PartitionId,
@@ -447,38 +326,23 @@ fn is_under_replicated(
         let follows = sight.is_none_or(|sight| standstill(&sight, target.id, now).is_none());
         votes && up && reported && follows
     });
-    if healthy.count() < state.replication_factor() {
-        return true;
-    }
-    state.crowded().contains(&id) && could_spread(state, record)
+    healthy.count() < state.replication_factor()
 }
 
-/// Whether a node in a fault domain without the partition could take a replica.
-pub(crate) fn could_spread(state: &ZoneState, record: &Partition) -> bool {
-    let used: BTreeSet<&str> = record
-        .targets
-        .iter()
-        .filter_map(|target| state.node(target.node))
-        .map(|node| node.fault_domain.as_str())
-        .collect();
-    state.nodes().iter().any(|(_, node)| {
-        node.administrative == Administrative::Active
-            && node.liveness.state != NodeState::Down
-            && !used.contains(node.fault_domain.as_str())
-    })
+/// Fewer healthy replicas than it should have, or two in a fault domain where more are left.
+fn is_under_replicated(
+    state: &ZoneState,
+    view: Option<&ZoneView>,
+    id: PartitionId,
+    record: &Partition,
+    now: Duration,
+) -> bool {
+    lacks_replicas(state, view, id, record, now)
+        || state.crowded().contains(&id) && OpenDomains::of(state).has_room_for(state, record)
 }
 
 pub(crate) fn plural(count: usize, one: &str, many: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
-}
-
-/// Names the first few.
-fn named(ids: &[PartitionId]) -> String {
-    let mut names: Vec<_> = ids.iter().take(NAMED_MAX).map(ToString::to_string).collect();
-    if ids.len() > NAMED_MAX {
-        names.push("…".into());
-    }
-    names.join(", ")
 }
 
 /// Failed operations of the kinds that somebody must look at.

@@ -12,19 +12,22 @@ use std::{
 };
 
 use model::{
-    Action, Applied, Fence, PartitionId, Revision, ZoneState,
+    Action, Applied, Fence, PartitionId, Revision, ZoneState, ZoneView,
+    agenda::Agenda,
     plan::{self, PlanOptions},
     reconcile::{Reconciled, reconcile},
 };
 use planted::Bug;
 
 use super::{Reign, figures, orders::OrderBook};
-use crate::raft::group::ProposeError;
+use crate::raft::{group::ProposeError, view::MapChange};
 
 /// How long a round waits for news at most.
 const INTERVAL: Duration = Duration::from_millis(100);
 /// The least time between two rounds: news that come together are handled together.
 const SPACING: Duration = Duration::from_millis(5);
+/// The same while partitions wait that the rounds before had no room for.
+const BACKLOG_SPACING: Duration = Duration::from_millis(1);
 /// How often every partition that is not settled is looked at.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 /// How often it is planned.
@@ -43,8 +46,8 @@ struct Conductor {
     reign: Arc<Reign>,
     book: OrderBook,
     seen: Revision,
-    /// Partitions that wait for the next round: there were too many, or a commit failed.
-    waiting: BTreeSet<PartitionId>,
+    /// Partitions that wait for the next rounds.
+    agenda: Agenda,
     swept_at: Option<Duration>,
     planned_at: Option<Duration>,
     figures_at: Option<Duration>,
@@ -60,7 +63,7 @@ pub async fn run(reign: Arc<Reign>) {
         reign: Arc::clone(&reign),
         book: OrderBook::default(),
         seen: Revision(0),
-        waiting: BTreeSet::new(),
+        agenda: Agenda::default(),
         swept_at: None,
         planned_at: None,
         figures_at: None,
@@ -68,6 +71,10 @@ pub async fn run(reign: Arc<Reign>) {
     };
     while !reign.ended().is_cancelled() {
         conductor.round().await;
+        if conductor.has_backlog() {
+            reign.environment().sleep(BACKLOG_SPACING).await;
+            continue;
+        }
         reign.environment().sleep(SPACING).await;
         tokio::select! {
             biased;
@@ -94,6 +101,31 @@ fn is_overslept(state: &ZoneState, id: PartitionId) -> bool {
         && state.partition(id).is_some_and(|partition| partition.observed.is_some())
 }
 
+/// Keeps the tally right: tells it what has happened, and lets it look at as many partitions as a round can.
+fn count(
+    reign: &Reign,
+    state: &ZoneState,
+    view: &mut ZoneView,
+    touched: &BTreeSet<PartitionId>,
+    change: Option<&MapChange>,
+    now: Duration,
+) {
+    let mut nodes = view.take_turned();
+    let mut tally = reign.tally();
+    tally.add(touched.clone());
+    match change {
+        Some(change) => {
+            tally.add(change.partitions.clone());
+            nodes.extend(&change.nodes);
+        }
+        None => tally.add_all(state),
+    }
+    if !nodes.is_empty() || change.is_none() {
+        tally.add_nodes(state, view, nodes);
+    }
+    tally.look(state, view, now, PARTITIONS_PER_ROUND_MAX);
+}
+
 impl Conductor {
     async fn round(&mut self) {
         let now = self.reign.now();
@@ -107,7 +139,7 @@ impl Conductor {
             committed &= self.propose(action).await;
         }
         if !committed {
-            self.waiting.extend(partitions);
+            self.agenda.add(partitions);
             reign.environment().sleep(RETRY_PAUSE).await;
         } else if is_due(&mut self.planned_at, PLAN_INTERVAL, self.reign.now()) {
             self.plan().await;
@@ -123,6 +155,11 @@ impl Conductor {
         }
     }
 
+    /// Whether partitions wait that nothing new needs to happen to.
+    fn has_backlog(&self) -> bool {
+        !self.agenda.is_empty() || !self.reign.tally().is_complete()
+    }
+
     /// Reconciles what has been touched since the last round.
     fn reconcile(&mut self, now: Duration) -> (BTreeSet<PartitionId>, Reconciled, Fence) {
         let reign = Arc::clone(&self.reign);
@@ -130,25 +167,24 @@ impl Conductor {
         reign.zone().changes_after(self.seen, |state, change| {
             self.seen = state.revision();
             let mut view = reign.view();
-            let mut partitions = view.take_touched(state);
+            let touched = view.take_touched(state);
+            count(&reign, state, &mut view, &touched, change.as_ref(), now);
+            self.agenda.add(touched);
             let addresses_changed = match change {
-                Some(change) => {
-                    let changed = change.partitions.into_iter();
-                    partitions.extend(changed.filter(|id| !is_overslept(state, *id)));
+                Some(mut change) => {
+                    change.partitions.retain(|id| !is_overslept(state, *id));
+                    self.agenda.add(change.partitions);
                     !change.nodes.is_empty()
                 }
                 None => {
-                    partitions.extend(state.partitions().iter().map(|(id, _)| *id));
+                    self.agenda.add_all();
                     true
                 }
             };
-            partitions.append(&mut self.waiting);
             if sweep && !planted::is_planted(Bug::WakeUpLost) {
-                partitions.extend(state.unsettled());
+                self.agenda.add_unsettled();
             }
-            if let Some(first) = partitions.iter().nth(PARTITIONS_PER_ROUND_MAX).copied() {
-                self.waiting = partitions.split_off(&first);
-            }
+            let partitions = self.agenda.take(state, PARTITIONS_PER_ROUND_MAX);
             if addresses_changed {
                 let nodes = state.nodes().iter();
                 self.book.set_addresses(nodes.map(|(id, node)| (*id, node.address.as_str())));

@@ -10,7 +10,9 @@ use crate::metrics;
 /// Sets the gauges to what is known now.
 pub fn record(reign: &Reign) {
     let (figures, nodes, revision, brake) = reign.zone().read(|state| {
-        let figures = status::figures(state, Some(&reign.view()), reign.now());
+        let (view, mut tally) = (reign.view(), reign.tally());
+        tally.add_lagging(&view);
+        let figures = status::figures_by(state, &view, &tally, reign.now());
         let mut nodes = BTreeMap::new();
         for (_, node) in state.nodes().iter() {
             *nodes.entry(node.liveness.state).or_default() += 1;

@@ -1,6 +1,6 @@
 //! What the tasks and services of one reign share.
 //!
-//! Locks are taken in this sequence, each for moments: the zone's state, the view, the sessions.
+//! Locks are taken in this sequence, each for moments: the zone's state, the view, the tally, the sessions.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,8 @@ use std::{
 
 use model::{
     Action, Applied, Command, Fence, Generation, Incarnation, MemberId, NodeId, PartitionId, Term,
-    WallTime, ZoneView, command::Registration, signal_log::SignalLog, zone_clock::ZoneClock,
+    WallTime, ZoneView, command::Registration, signal_log::SignalLog, tally::Tally,
+    zone_clock::ZoneClock,
 };
 use planted::Bug;
 use proto::v1::SessionReport;
@@ -40,6 +41,7 @@ pub struct Reign {
     group: Group,
     clock: Mutex<ProposalClock>,
     view: Mutex<ZoneView>,
+    tally: Mutex<Tally>,
     sessions: Sessions,
     refusals: Mutex<BTreeMap<PartitionId, String>>,
     signals: Mutex<Option<SignalLog>>,
@@ -72,6 +74,7 @@ impl Reign {
                 last_proposal_at: now,
             }),
             view: Mutex::new(ZoneView::new(now)),
+            tally: Mutex::new(member.group().zone().read(Tally::unseen)),
             sessions: Sessions::default(),
             refusals: Mutex::new(BTreeMap::new()),
             signals: Mutex::new(None),
@@ -138,6 +141,11 @@ impl Reign {
     /// Wakes when a session has begun or ended, or a dial was refused.
     pub fn watch_connections(&self) -> watch::Receiver<u64> {
         self.connected.subscribe()
+    }
+
+    /// Which partitions are not as they should be: the conductor keeps it right.
+    pub fn tally(&self) -> MutexGuard<'_, Tally> {
+        lock(&self.tally)
     }
 
     fn report_news(&self) {
@@ -280,7 +288,7 @@ impl Reign {
         report: SessionReport,
     ) -> Result<(), Malformed> {
         let now = self.now();
-        let heartbeat = report.heartbeat.map(from_wire::heartbeat);
+        let heartbeat = report.heartbeat.map(from_wire::heartbeat).transpose()?;
         let replicas = report
             .replicas
             .into_iter()

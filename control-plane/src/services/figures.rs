@@ -31,10 +31,16 @@ pub fn zone_status(member: &Member) -> v1::ZoneStatus {
     let reign = member.reign();
     let (control_plane, mut problems) = control_plane(member, reign.is_some());
     let mut status = match &reign {
-        Some(reign) => look(reign, |state, view| status_of(state, Some(view), reign.now())),
+        Some(reign) => look(reign, |state, view| {
+            let figures = status::figures_by(state, view, &reign.tally(), reign.now());
+            status_of(state, Some(view), figures)
+        }),
         None => {
             let now = member.environment().now().since_origin();
-            member.group().zone().read(|state| status_of(state, None, now))
+            member
+                .group()
+                .zone()
+                .read(|state| status_of(state, None, status::figures(state, None, now)))
         }
     };
     problems.append(&mut status.problems);
@@ -45,9 +51,9 @@ pub fn zone_status(member: &Member) -> v1::ZoneStatus {
     status
 }
 
-fn status_of(state: &ZoneState, view: Option<&ZoneView>, now: Duration) -> v1::ZoneStatus {
+fn status_of(state: &ZoneState, view: Option<&ZoneView>, figures: Figures) -> v1::ZoneStatus {
     let Figures { problems, partitions, operations_running, operations_failed, held_back } =
-        status::figures(state, view, now);
+        figures;
     v1::ZoneStatus {
         problems,
         zone_id: state.zone_id().map_or_else(String::new, |id| id.to_string()),

@@ -1,5 +1,7 @@
 //! From the wire to the model: each conversion says what was wrong and what would be right.
 
+use std::sync::Arc;
+
 use model::{
     Incarnation, LogPosition, NodeId, PartitionId, RangeEpoch, ReplicaId, Term, ZoneState,
     command::Registration,
@@ -130,24 +132,34 @@ fn membership(membership: v1::Membership) -> Result<Option<ReportedMembership>, 
         .collect::<Result<Vec<_>, Malformed>>()?;
     let learners = replicas(membership.learners)?;
     let membership = Membership { log_position: log_position(position), voter_sets, learners };
+    let membership = Arc::new(membership);
     Ok(Some(ReportedMembership { membership, committed }))
 }
 
 pub fn range(range: v1::KeyRange) -> Result<KeyRange, Malformed> {
-    KeyRange::new(range.start.to_vec(), range.end.to_vec())
+    KeyRange::new(&range.start, &range.end)
         .map_err(|error| Malformed::new("range", error, "its start must be less than its end"))
 }
 
+/// The most nodes that a heartbeat can name: no zone has more.
+const UNREACHABLE_NODES_MAX: usize = 10_000;
+
 /// What a node says of itself.
-pub fn heartbeat(heartbeat: v1::Heartbeat) -> Heartbeat {
-    Heartbeat {
+pub fn heartbeat(heartbeat: v1::Heartbeat) -> Result<Heartbeat, Malformed> {
+    let count = heartbeat.unreachable_node_ids.len();
+    if count > UNREACHABLE_NODES_MAX {
+        let field = "heartbeat.unreachable_node_ids";
+        let found = format!("a list of {count} nodes");
+        return Err(Malformed::new(field, found, "at most 10000 are allowed"));
+    }
+    Ok(Heartbeat {
         sequence: heartbeat.sequence,
         runtime_lag_ms: heartbeat.runtime_lag_ms,
         disk_free_bytes: heartbeat.disk_free_bytes,
         disk_below_reserve: heartbeat.disk_below_reserve,
         disk_sync_ms: heartbeat.disk_sync_ms,
         unreachable: heartbeat.unreachable_node_ids.into_iter().map(NodeId).collect(),
-    }
+    })
 }
 
 pub fn heat_report(heat: &v1::HeatReport) -> HeatReport {
@@ -190,10 +202,10 @@ pub fn replica_report(report: v1::ReplicaReport) -> Result<ReplicaReport, Malfor
         membership,
         range: report.range.map(range).transpose()?,
         range_epoch: RangeEpoch(report.range_epoch),
-        progress: progress.collect::<Result<Vec<_>, Malformed>>()?,
+        progress: progress.collect::<Result<Box<[_]>, Malformed>>()?,
         stored_bytes: report.stored_bytes,
         keys: report.keys,
-        message: report.message,
+        message: report.message.into(),
     })
 }
 
@@ -283,4 +295,23 @@ pub fn group_result(result: v1::TakeOverResult) -> Result<GroupResult, Malformed
         leader: optional_replica(result.leader_replica_id),
         message: result.message,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heartbeat_names_no_more_nodes_than_a_zone_could_have() {
+        let of = |nodes: u64| v1::Heartbeat {
+            unreachable_node_ids: (1..=nodes).collect(),
+            ..v1::Heartbeat::default()
+        };
+        assert_eq!(heartbeat(of(10_000)).expect("allowed").unreachable.len(), 10_000);
+        let refused = heartbeat(of(10_001)).expect_err("too many");
+        assert_eq!(
+            refused.to_string(),
+            "heartbeat.unreachable_node_ids is a list of 10001 nodes: at most 10000 are allowed"
+        );
+    }
 }

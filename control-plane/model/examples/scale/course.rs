@@ -1,20 +1,20 @@
 //! What a leader goes through with one zone, measured step by step.
 
 use std::{
-    collections::BTreeSet,
     hint::black_box,
     time::{Duration, Instant},
 };
 
 use model::{
-    Action, Command, Incarnation, NodeId, PartitionId, Revision, WallTime, ZoneState, ZoneTime,
-    ZoneView,
+    Action, Command, Incarnation, NodeId, Revision, WallTime, ZoneState, ZoneTime, ZoneView,
+    agenda::Agenda,
     detector::{Detector, DetectorOptions},
     observation::Heartbeat,
     plan::{self, PlanOptions},
     reconcile::{Reconciled, reconcile},
     status,
     takeover::{TakeoverOptions, Takeovers},
+    tally::Tally,
 };
 
 use crate::{figures::Figures, zone};
@@ -62,6 +62,8 @@ struct Leader {
     view: ZoneView,
     detector: Detector,
     takeovers: Takeovers,
+    agenda: Agenda,
+    tally: Tally,
     now: Duration,
     revision: u64,
 }
@@ -73,8 +75,11 @@ struct Leader {
 pub fn run(nodes: u64, partitions: u64) -> Result<Figures, String> {
     let mut figures = Figures::default();
     let now = Duration::from_secs(1);
+    let state = zone::state(nodes, partitions)?;
     let mut leader = Leader {
-        state: zone::state(nodes, partitions)?,
+        tally: Tally::unseen(&state),
+        agenda: Agenda::default(),
+        state,
         view: ZoneView::new(now),
         detector: Detector::new(DetectorOptions::default(), now),
         takeovers: Takeovers::new(TakeoverOptions::default()),
@@ -114,15 +119,23 @@ impl Leader {
     }
 
     /// One pass over what has changed, and the number of orders and conclusions.
-    fn reconcile(&mut self, waiting: &mut BTreeSet<PartitionId>) -> usize {
-        waiting.append(&mut self.view.take_touched(&self.state));
-        waiting.extend(self.state.unsettled());
+    fn reconcile(&mut self) -> usize {
+        self.agenda.add(self.view.take_touched(&self.state));
+        self.agenda.add_unsettled();
         let mut reconciled = Reconciled::default();
-        for _ in 0..PARTITIONS_PER_PASS {
-            let Some(partition) = waiting.pop_first() else { break };
+        for partition in self.agenda.take(&self.state, PARTITIONS_PER_PASS) {
             reconciled.extend(reconcile(&self.state, &self.view, partition));
         }
         reconciled.orders.len() + reconciled.actions().len()
+    }
+
+    /// Counts some of what is not as it should be.
+    fn count(&mut self) {
+        let turned = self.view.take_turned();
+        if !turned.is_empty() {
+            self.tally.add_nodes(&self.state, &self.view, turned);
+        }
+        self.tally.look(&self.state, &self.view, self.now, PARTITIONS_PER_PASS);
     }
 
     /// All nodes find the new leader and report all that they have; then it decides for the first time.
@@ -153,20 +166,26 @@ impl Leader {
         let (judging, _) = timed(|| self.judge());
         let (taking_over, _) = timed(|| self.take_over());
         let (planning, _) = timed(|| self.plan());
-        let mut waiting = BTreeSet::new();
         let (reconciling, found) = timed(|| {
-            let mut found = self.reconcile(&mut waiting);
-            while !waiting.is_empty() {
-                found += self.reconcile(&mut waiting);
+            self.agenda.add_all();
+            let mut found = self.reconcile();
+            while !self.agenda.is_empty() {
+                found += self.reconcile();
             }
             found
+        });
+        let (counting, ()) = timed(|| {
+            while !self.tally.is_complete() {
+                self.count();
+            }
         });
         figures.add("new leader: first round of the judge", milliseconds(judging));
         figures.add("new leader: first look for takeovers", milliseconds(taking_over));
         figures.add("new leader: first plan", milliseconds(planning));
         figures.add("new leader: all partitions reconciled", milliseconds(reconciling));
         figures.add("new leader: orders and conclusions", found.to_string());
-        let all = reporting + judging + taking_over + planning + reconciling;
+        figures.add("new leader: all partitions counted", milliseconds(counting));
+        let all = reporting + judging + taking_over + planning + reconciling + counting;
         figures.add("new leader: all of it", milliseconds(all));
     }
 
@@ -185,13 +204,15 @@ impl Leader {
         figures.add("idle: judgement of a round", milliseconds(judging));
         let (taking_over, _) = timed(|| self.take_over());
         figures.add("idle: look for takeovers", milliseconds(taking_over));
-        let (reconciling, _) = timed(|| self.reconcile(&mut BTreeSet::new()));
+        let (reconciling, _) = timed(|| self.reconcile());
         figures.add("idle: reconciling", milliseconds(reconciling));
         let (planning, actions) = timed(|| self.plan());
         figures.add("idle: plan", milliseconds(planning));
         figures.add("idle: actions planned", actions.len().to_string());
-        let (counting, _) =
-            timed(|| black_box(status::figures(&self.state, Some(&self.view), self.now)));
+        let (counting, _) = timed(|| {
+            self.count();
+            black_box(status::figures_by(&self.state, &self.view, &self.tally, self.now))
+        });
         figures.add("idle: figures for people", milliseconds(counting));
     }
 
@@ -225,6 +246,15 @@ impl Leader {
         figures.add("loss: another look for takeovers", milliseconds(again));
         let (planning, _) = timed(|| self.plan());
         figures.add("loss: plan", milliseconds(planning));
+        let (counting, counted) = timed(|| {
+            self.tally.add_nodes(&self.state, &self.view, [lost]);
+            while !self.tally.is_complete() {
+                self.count();
+            }
+            status::figures_by(&self.state, &self.view, &self.tally, self.now)
+        });
+        figures.add("loss: figures for people", milliseconds(counting));
+        figures.add("loss: unavailable", counted.partitions.unavailable.to_string());
         Ok(())
     }
 

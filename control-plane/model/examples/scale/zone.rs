@@ -1,5 +1,7 @@
 //! A zone at rest: every partition has three replicas on distinct nodes and a leader, both spread evenly.
 
+use std::sync::Arc;
+
 use model::{
     Action, Command, Incarnation, LogPosition, NodeId, PartitionId, RangeEpoch, ReplicaId,
     Revision, Term, WallTime, ZoneState, ZoneTime,
@@ -142,14 +144,16 @@ fn report(id: PartitionId, partition: &Partition, node: NodeId) -> Option<Replic
         membership: partition
             .observed
             .clone()
+            .map(Arc::new)
             .map(|membership| ReportedMembership { membership, committed: true }),
-        range: Some(partition.range.clone()),
+        // As from the wire: bytes of its own.
+        range: KeyRange::new(partition.range.start(), partition.range.end()).ok(),
         range_epoch: partition.range_epoch,
         progress: others
             .map(|target| Progress { replica: target.id, matched: Some(LOG), lag_entries: 0 })
             .collect(),
         stored_bytes: 1 << 30,
         keys: 1 << 20,
-        message: String::new(),
+        message: Box::default(),
     })
 }

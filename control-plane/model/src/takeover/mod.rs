@@ -21,6 +21,7 @@
 //! an appointed leader is left in peace for a moment, so that one loss is one takeover.
 
 mod appointed;
+mod call;
 mod group;
 mod need;
 
@@ -33,12 +34,17 @@ use planted::{Bug, is_planted};
 
 use crate::{
     command::{Action, TakeoverOutcome, TakeoverRecord},
-    ids::{LogPosition, NodeId, PartitionId, ReplicaId, Term},
+    ids::{NodeId, PartitionId, ReplicaId, Term},
     observation::ZoneView,
     state::ZoneState,
 };
 use appointed::Appointed;
+pub use call::{
+    Call, CallId, CallKind, GroupPosition, GroupReplica, GroupResult, TakeOverGroup,
+    TakeOverOutcome,
+};
 use group::{Group, Next};
+use need::{Looked, Lookout};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TakeoverOptions {
@@ -61,6 +67,8 @@ pub struct TakeoverOptions {
     /// ends in its time, and all begin again (measured by `make bench-takeover`: 29 s for 1,240 of them). So few
     /// that each ends before it is given up, also where a machine manages two hundred in a second.
     pub groups_max: usize,
+    /// Groups that one round looks at: the others have their turn in the next ones.
+    pub looks_max: usize,
     /// Groups in one call.
     pub call_groups_max: usize,
     /// How long a finished group waits for others that lost the same node, to be recorded with them.
@@ -80,102 +88,18 @@ impl Default for TakeoverOptions {
             dismissed_pause: Duration::from_millis(200),
             confirmation_grace: Duration::from_millis(500),
             groups_max: 32,
+            looks_max: 10_000,
             call_groups_max: 1_000,
             record_after: Duration::from_millis(250),
         }
     }
 }
 
-/// Names a call that was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CallId(pub u64);
-
-/// One RPC to one node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Call {
-    pub id: CallId,
-    pub node: NodeId,
-    pub kind: CallKind,
-    /// The call has failed if it has not been answered by then.
-    pub timeout: Duration,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CallKind {
-    /// `CollectLogPositions`.
-    Collect { groups: Vec<GroupReplica> },
-    /// `TakeOver`, by the authority of a committed conclusion.
-    TakeOver { lost_node: Option<NodeId>, groups: Vec<TakeOverGroup> },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct GroupReplica {
-    pub partition: PartitionId,
-    /// The replica on the asked node.
-    pub replica: ReplicaId,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TakeOverGroup {
-    pub partition: PartitionId,
-    /// The replica on the asked node.
-    pub replica: ReplicaId,
-    /// The one that shall lead: if it is the asked one, it campaigns; otherwise that lets go.
-    pub candidate: ReplicaId,
-    pub membership_log: Option<LogPosition>,
-    /// Campaign at once: the others were disarmed.
-    pub elect: bool,
-}
-
-/// An answer to `CollectLogPositions`, for one group.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GroupPosition {
-    pub partition: PartitionId,
-    pub replica: ReplicaId,
-    pub last_log: Option<LogPosition>,
-    pub vote_term: Term,
-    pub vote_leader: ReplicaId,
-    pub vote_committed: bool,
-    /// The replica that this one believes to lead.
-    pub leader: Option<ReplicaId>,
-    pub membership_log: Option<LogPosition>,
-    pub voters: Vec<ReplicaId>,
-    /// Its own watch has lost the leader's node.
-    pub leader_lost: bool,
-    /// Why there is no position; empty: there is one.
-    pub error: String,
-}
-
-/// An answer to `TakeOver`, for one group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupResult {
-    pub partition: PartitionId,
-    pub replica: ReplicaId,
-    pub outcome: TakeOverOutcome,
-    pub term: Term,
-    /// With `LedElsewhere`.
-    pub leader: Option<ReplicaId>,
-    pub message: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TakeOverOutcome {
-    /// The asked replica leads and has a quorum.
-    Leading,
-    /// It has let go of the lost leader.
-    Disarmed,
-    /// It tried, and does not lead.
-    NotElected,
-    /// Another replica leads already.
-    LedElsewhere,
-    /// It did not act.
-    Refused,
-}
-
 /// All takeovers of one leadership of the control plane.
 #[derive(Clone, Debug, Default)]
 pub struct Takeovers {
     options: TakeoverOptions,
+    lookout: Lookout,
     groups: BTreeMap<PartitionId, Group>,
     calls: BTreeMap<CallId, (NodeId, BTreeSet<PartitionId>)>,
     last_call: u64,
@@ -242,9 +166,18 @@ impl Takeovers {
         if self.groups.is_empty() {
             self.given.clear();
         }
-        let mut needs = need::needs(state, view, now, self.options.leaderless_after);
+        let TakeoverOptions { leaderless_after, looks_max, .. } = self.options;
+        let Looked { mut needs, at, is_all } =
+            self.lookout.look(state, view, now, leaderless_after, looks_max);
         needs.retain(|need| !self.appointed.contains_key(&need.partition));
-        self.note_needs(needs.iter().map(|need| need.partition).collect(), now);
+        let needed: BTreeSet<_> = needs.iter().map(|need| need.partition).collect();
+        // Who was not looked at needs a leader as before.
+        self.needed_since.retain(|id, _| {
+            needed.contains(id) || self.groups.contains_key(id) || !is_all && !at.contains(id)
+        });
+        for id in needed {
+            self.needed_since.entry(id).or_insert(now);
+        }
         let mut needs: Vec<_> = needs
             .into_iter()
             .filter(|need| !self.groups.contains_key(&need.partition))
@@ -268,14 +201,6 @@ impl Takeovers {
         });
         for (_, _, need) in needs.into_iter().take(free) {
             self.groups.insert(need.partition, Group::new(need));
-        }
-    }
-
-    /// Remembers since when each group needs a leader; one that needs none any more starts afresh.
-    fn note_needs(&mut self, needed: BTreeSet<PartitionId>, now: Duration) {
-        self.needed_since.retain(|id, _| needed.contains(id) || self.groups.contains_key(id));
-        for id in needed {
-            self.needed_since.entry(id).or_insert(now);
         }
     }
 
@@ -489,17 +414,4 @@ enum BatchKind {
 struct Batch {
     collect: Vec<GroupReplica>,
     take_over: Vec<TakeOverGroup>,
-}
-
-impl Default for GroupResult {
-    fn default() -> Self {
-        Self {
-            partition: PartitionId(0),
-            replica: ReplicaId(0),
-            outcome: TakeOverOutcome::Refused,
-            term: Term(0),
-            leader: None,
-            message: String::new(),
-        }
-    }
 }

@@ -1,6 +1,10 @@
 //! Which groups need a leader now.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    ops::Bound::{Excluded, Unbounded},
+    time::Duration,
+};
 
 use crate::{
     ids::{NodeId, PartitionId, ReplicaId},
@@ -24,23 +28,81 @@ pub(super) struct Need {
     pub reason: String,
 }
 
-pub(super) fn needs(
-    state: &ZoneState,
-    view: &ZoneView,
-    now: Duration,
-    leaderless_after: Duration,
-) -> Vec<Need> {
-    // Those without a leader that anybody confirms, and those whose leader is on a lost node whatever
-    // it said last: a frozen process keeps its session.
-    let lost = state.nodes().iter().filter(|(_, node)| !node.is_up());
-    let candidates: BTreeSet<PartitionId> = lost
-        .flat_map(|(id, _)| {
-            let reported = view.replicas_on(*id).filter(|(_, replica)| replica.report.leading);
-            state.partitions_led_by(*id).chain(reported.map(|(partition, _)| partition))
-        })
-        .chain(view.leaderless().iter().copied())
-        .collect();
-    candidates.into_iter().filter_map(|id| need(state, view, id, now, leaderless_after)).collect()
+/// Where a group that may need a leader was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// Its leader is on this lost node, whatever that said last: a frozen process keeps its session.
+    OnLost(NodeId, PartitionId),
+    /// Nobody confirms a leader.
+    Leaderless(PartitionId),
+}
+
+impl Place {
+    fn partition(self) -> PartitionId {
+        match self {
+            Self::OnLost(_, partition) | Self::Leaderless(partition) => partition,
+        }
+    }
+}
+
+/// Looks at groups that may need a leader, in turn if there are more than one look can take in: after a cold
+/// start, or as long as a new leader hears of more groups than of leaders, there are as many as partitions.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lookout {
+    /// The latest that was looked at; none: the next look begins at the beginning.
+    after: Option<Place>,
+}
+
+/// What one look has shown.
+#[derive(Debug, Default)]
+pub(super) struct Looked {
+    pub needs: Vec<Need>,
+    /// All that were looked at.
+    pub at: BTreeSet<PartitionId>,
+    /// There were no others.
+    pub is_all: bool,
+}
+
+impl Lookout {
+    /// At most so many groups.
+    pub fn look(
+        &mut self,
+        state: &ZoneState,
+        view: &ZoneView,
+        now: Duration,
+        leaderless_after: Duration,
+        looks_max: usize,
+    ) -> Looked {
+        let began = self.after;
+        let rest = places(state, view, began);
+        let first = places(state, view, None).take_while(|place| Some(*place) <= began);
+        let mut circle = rest.chain(first);
+        let places: Vec<Place> = circle.by_ref().take(looks_max.max(1)).collect();
+        let is_all = circle.next().is_none();
+        self.after = if is_all { None } else { places.last().copied() };
+        let at: BTreeSet<PartitionId> = places.into_iter().map(Place::partition).collect();
+        let needs = at.iter().filter_map(|id| need(state, view, *id, now, leaderless_after));
+        Looked { needs: needs.collect(), at, is_all }
+    }
+}
+
+/// The places that come after the given one.
+fn places(state: &ZoneState, view: &ZoneView, after: Option<Place>) -> impl Iterator<Item = Place> {
+    let (node, partition) = match after {
+        None => (Some(NodeId(0)), PartitionId(0)),
+        Some(Place::OnLost(node, _)) => (Some(node), PartitionId(0)),
+        Some(Place::Leaderless(partition)) => (None, partition),
+    };
+    let nodes = node.into_iter().flat_map(|node| state.nodes().range(node..));
+    let lost = nodes.filter(|(_, node)| !node.is_up()).flat_map(|(id, _)| {
+        let reported = view.replicas_on(*id).filter(|(_, replica)| replica.report.leading);
+        let reported = reported.map(|(partition, _)| partition);
+        let led: BTreeSet<PartitionId> = state.partitions_led_by(*id).chain(reported).collect();
+        led.into_iter().map(|partition| Place::OnLost(*id, partition))
+    });
+    let leaderless = view.leaderless().range((Excluded(partition), Unbounded));
+    lost.filter(move |place| Some(*place) > after)
+        .chain(leaderless.map(|partition| Place::Leaderless(*partition)))
 }
 
 fn need(

@@ -1,7 +1,10 @@
 //! A toy group of replicas: it commits whatever a majority of its voters can, and checks what no order
 //! may ever do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use model::{
     LogPosition, NodeId, PartitionId, ReplicaId, Term,
@@ -71,13 +74,14 @@ impl ToyGroup {
             last_log: Some(self.log_position(toy.matched)),
             applied: None,
             membership: membership
+                .map(Arc::new)
                 .map(|membership| ReportedMembership { membership, committed: true }),
             range: None,
             range_epoch: model::RangeEpoch(1),
             progress: progress.collect(),
             stored_bytes: 0,
             keys: 0,
-            message: String::new(),
+            message: Box::default(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Properties and scenarios of the model, through its public interface only.
 
 mod accrual;
+mod agenda;
 mod bad_input;
 mod bench;
 mod brake;
@@ -16,4 +17,6 @@ mod reconcile;
 mod signals;
 mod status;
 mod takeover;
+mod tally;
+mod view;
 mod world;

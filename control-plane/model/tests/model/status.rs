@@ -7,6 +7,7 @@ use model::{
     observation::{Heartbeat, ReplicaPhase},
     progress,
     status::{self, PartitionCounts, Role},
+    tally::Tally,
 };
 
 use crate::world::World;
@@ -167,4 +168,18 @@ fn progress_goes_from_nothing_to_all() {
     }
     assert_eq!(last, 100);
     assert!(seen.len() > 4, "{seen:?}");
+}
+
+#[test]
+fn a_zone_too_large_to_walk_over_has_its_figures_from_the_tally() {
+    let mut world = World::new(8, 3, &["a", "b", "c"]);
+    world.settle(400);
+    let tally = Tally::unseen(&world.state);
+    let (state, view, now) = (&world.state, &world.view, world.now);
+    assert_eq!(status::figures_by(state, view, &tally, now), figures(&world));
+    let unseen = status::figures_of(state, Some(view), &tally, now);
+    assert_eq!(unseen.partitions.unavailable, 8);
+    assert!(unseen.problems[0].starts_with("8 partitions are unavailable"), "{unseen:?}");
+    let seen = Tally::of(state, Some(view), now);
+    assert_eq!(status::figures_of(state, Some(view), &seen, now), figures(&world));
 }

@@ -1,0 +1,46 @@
+//! What is kept of the reports.
+
+use std::sync::Arc;
+
+use model::{
+    PartitionId,
+    key_range::KeyRange,
+    observation::{ReplicaReport, ReportedMembership},
+};
+
+use crate::world::World;
+
+/// The same report as it comes from the wire: all that it says has bytes of its own.
+fn from_wire(report: &ReplicaReport, range: &KeyRange) -> ReplicaReport {
+    let membership = report.membership.as_ref().map(|reported| ReportedMembership {
+        membership: Arc::new((*reported.membership).clone()),
+        committed: reported.committed,
+    });
+    let range = KeyRange::new(range.start(), range.end()).expect("a range");
+    ReplicaReport { membership, range: Some(range), ..report.clone() }
+}
+
+#[test]
+fn what_the_reports_of_a_group_have_in_common_is_kept_once() {
+    let mut world = World::new(4, 3, &["a", "b", "c"]);
+    world.settle(400);
+    let (id, range) = (PartitionId(1), KeyRange::new([1], [2]).expect("a range"));
+    let sent: Vec<_> = world
+        .view
+        .replicas(id)
+        .map(|(_, view)| (view.node, from_wire(&view.report, &range)))
+        .collect();
+    for (node, report) in &sent {
+        world.view.report(*node, from_wire(report, &range), world.now);
+    }
+    let kept: Vec<_> = world.view.replicas(id).map(|(_, view)| &view.report).collect();
+    assert_eq!(kept.len(), 3);
+    for (kept, (_, sent)) in kept.iter().zip(&sent) {
+        assert_eq!(*kept, sent);
+    }
+    let ranges = kept.iter().filter_map(|report| report.range.as_ref());
+    assert!(ranges.map(|range| range.start().as_ptr()).is_sorted_by(|one, other| one == other));
+    let members = kept.iter().filter_map(|report| report.membership.as_ref());
+    let members = members.map(|reported| Arc::as_ptr(&reported.membership));
+    assert!(members.is_sorted_by(|one, other| one == other));
+}
