@@ -107,8 +107,8 @@ pub struct Takeovers {
     paused: BTreeMap<PartitionId, Duration>,
     /// Until when a group is left alone whose leader's node is merely suspect.
     dismissed: BTreeMap<PartitionId, Duration>,
-    /// Failures are recorded once, until the group is led again.
-    failed: BTreeSet<PartitionId>,
+    /// Groups that could not be helped, and when they were tried last. Recorded once, until the group is led again.
+    failed: BTreeMap<PartitionId, Duration>,
     /// Leaders that have not reported themselves yet.
     appointed: BTreeMap<PartitionId, Appointed>,
     /// Since when a group needs a leader.
@@ -190,13 +190,13 @@ impl Takeovers {
             .map(|need| {
                 let rates = view.rates_of(need.partition);
                 let heat = rates.reads_per_second + rates.writes_per_second;
-                // Whoever has failed goes behind those that were not tried: else the hottest would keep the
-                // colder ones waiting for as long as nobody can lead them.
-                (self.failed.contains(&need.partition), heat, need)
+                // Whoever has failed goes behind those that were not tried, and behind those that have waited
+                // longer: else the hottest would keep the others waiting for as long as nobody can lead them.
+                (self.failed.get(&need.partition).copied(), heat, need)
             })
             .collect();
-        needs.sort_by(|(failed, a, left), (failed_too, b, right)| {
-            let turn = failed.cmp(failed_too).then(b.total_cmp(a));
+        needs.sort_by(|(tried, a, left), (tried_too, b, right)| {
+            let turn = tried.cmp(tried_too).then(b.total_cmp(a));
             turn.then(left.partition.cmp(&right.partition))
         });
         for (_, _, need) in needs.into_iter().take(free) {
@@ -219,7 +219,7 @@ impl Takeovers {
             }
         }
         if !self.failed.is_empty() {
-            self.failed.retain(|id| {
+            self.failed.retain(|id, _| {
                 let leader = view.leader(*id);
                 !leader.is_some_and(|leader| {
                     state.node(leader.replica.node).is_some_and(|node| node.is_up())
@@ -353,7 +353,7 @@ impl Takeovers {
     }
 
     fn finish_failed(&mut self, id: PartitionId, group: Group, now: Duration) {
-        if self.failed.insert(id) {
+        if self.failed.insert(id, now).is_none() {
             let since = self.needed_since.get(&id).copied().unwrap_or(now);
             self.ended.push(Ended { partition: id, led: false, took: now.saturating_sub(since) });
             let outcome = group.outcome(None);

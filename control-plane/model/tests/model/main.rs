@@ -17,6 +17,7 @@ mod reconcile;
 mod signals;
 mod status;
 mod takeover;
+mod takeover_turns;
 mod tally;
 mod view;
 mod world;
