@@ -10,12 +10,12 @@ use std::{
     ops::Bound::{Excluded, Unbounded},
 };
 
-use crate::{ids::PartitionId, state::ZoneState};
+use crate::{ids::PartitionId, partition_set::PartitionSet, state::ZoneState};
 
 /// Partitions that wait to be looked at.
 #[derive(Clone, Debug, Default)]
 pub struct Agenda {
-    waiting: BTreeSet<PartitionId>,
+    waiting: PartitionSet,
     /// The latest of the waiting ones that was handed out: the next come after it, in a circle.
     handed_out: PartitionId,
     unsettled: Walk,
@@ -52,10 +52,7 @@ impl Walk {
 
 impl Agenda {
     /// Something has happened to these.
-    pub fn add(&mut self, mut partitions: BTreeSet<PartitionId>) {
-        if partitions.len() > self.waiting.len() {
-            std::mem::swap(&mut partitions, &mut self.waiting);
-        }
+    pub fn add(&mut self, partitions: impl IntoIterator<Item = PartitionId>) {
         self.waiting.extend(partitions);
     }
 
@@ -84,7 +81,7 @@ impl Agenda {
         while batch.len() < partitions_max
             && let Some(id) = self.next_waiting()
         {
-            self.waiting.remove(&id);
+            self.waiting.remove(id);
             self.handed_out = id;
             batch.insert(id);
         }
@@ -96,8 +93,7 @@ impl Agenda {
     }
 
     fn next_waiting(&self) -> Option<PartitionId> {
-        let later = self.waiting.range((Excluded(self.handed_out), Unbounded)).next();
-        later.or_else(|| self.waiting.first()).copied()
+        self.waiting.after(self.handed_out).next().or_else(|| self.waiting.first())
     }
 
     fn walk_unsettled(

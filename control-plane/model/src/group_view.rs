@@ -3,12 +3,12 @@
 //! Of a million groups each byte counts a million times, and so does each walk down a tree: reports are kept
 //! in a short row, and [`GroupSight`] looks a group up once for all questions about it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use crate::{
-    ids::{NodeId, ReplicaId},
+    ids::ReplicaId,
     laggards::Laggards,
-    observation::{ConfirmedLeader, NodeView, ReplicaPhase, ReplicaReport, ReplicaView},
+    observation::{ConfirmedLeader, ReplicaPhase, ReplicaReport, ReplicaView},
     partition::Replica,
 };
 
@@ -33,6 +33,9 @@ impl GroupView {
     }
 }
 
+/// So many replicas most groups have.
+const REPLICAS_USUAL: usize = 3;
+
 /// Reports in the order of replica ids. A handful at most: nothing is gained by a tree, whose smallest node
 /// has room for eleven of them.
 #[derive(Clone, Debug, Default)]
@@ -55,8 +58,9 @@ impl ReplicaViews {
         match self.position(view.report.replica) {
             Ok(at) => self.row[at] = view,
             Err(at) => {
-                // Groups rarely grow: room for more would stay empty.
-                self.row.reserve_exact(1);
+                // Most groups have three, and rarely grow: room for more would stay empty.
+                let room = if self.row.is_empty() { REPLICAS_USUAL } else { 1 };
+                self.row.reserve_exact(room);
                 self.row.insert(at, view);
             }
         }
@@ -90,6 +94,11 @@ impl ReplicaViews {
         self.row.iter().map(|view| (view.report.replica, view))
     }
 
+    pub fn get_mut(&mut self, id: ReplicaId) -> Option<&mut ReplicaView> {
+        let at = self.position(id).ok()?;
+        self.row.get_mut(at)
+    }
+
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut ReplicaView> {
         self.row.iter_mut()
     }
@@ -99,34 +108,29 @@ impl ReplicaViews {
 #[derive(Clone, Copy, Debug)]
 pub struct GroupSight<'a> {
     group: Option<&'a GroupView>,
-    nodes: &'a BTreeMap<NodeId, NodeView>,
 }
 
 impl<'a> GroupSight<'a> {
-    pub(crate) fn new(group: Option<&'a GroupView>, nodes: &'a BTreeMap<NodeId, NodeView>) -> Self {
-        Self { group, nodes }
-    }
-
-    fn counts(&self, view: &ReplicaView) -> bool {
-        self.nodes.get(&view.node).is_some_and(|node| node.session.is_some())
+    pub(crate) fn new(group: Option<&'a GroupView>) -> Self {
+        Self { group }
     }
 
     /// What the replica's node says of it.
     pub fn replica(&self, id: ReplicaId) -> Option<&'a ReplicaView> {
-        self.group?.replicas.get(id).filter(|view| self.counts(view))
+        self.group?.replicas.get(id).filter(|view| view.is_current)
     }
 
     /// All that is reported, in the order of replica ids.
     pub fn replicas(self) -> impl Iterator<Item = (ReplicaId, &'a ReplicaView)> {
         let all = self.group.into_iter().flat_map(|group| group.replicas.iter());
-        all.filter(move |(_, view)| self.counts(view))
+        all.filter(|(_, view)| view.is_current)
     }
 
     /// The newest of those that say that they lead.
     pub fn leader(&self) -> Option<ConfirmedLeader> {
         let all = self.group.into_iter().flat_map(|group| group.replicas.iter());
         all.filter(|(_, view)| view.report.phase == ReplicaPhase::Live && view.report.leading)
-            .filter(|(_, view)| self.counts(view))
+            .filter(|(_, view)| view.is_current)
             .max_by_key(|(_, view)| view.report.term)
             .map(|(id, view)| ConfirmedLeader {
                 replica: Replica { id, node: view.node },

@@ -12,10 +12,12 @@ use std::{
 use crate::{
     accrual::Arrivals,
     group_view::{GroupSight, GroupView},
+    groups::Groups,
     health::Health,
     ids::{Incarnation, LogPosition, NodeId, PartitionId, RangeEpoch, ReplicaId, Term},
     key_range::KeyRange,
     partition::{Membership, Replica},
+    partition_set::PartitionSet,
     state::ZoneState,
 };
 
@@ -25,15 +27,15 @@ pub struct ZoneView {
     /// When the leader began to look.
     started_at: Duration,
     nodes: BTreeMap<NodeId, NodeView>,
-    groups: BTreeMap<PartitionId, GroupView>,
-    leaderless: BTreeSet<PartitionId>,
-    touched: BTreeSet<PartitionId>,
+    groups: Groups,
+    leaderless: PartitionSet,
+    touched: PartitionSet,
     /// Nodes whose report has become complete: what it lacks is news too.
     completed: BTreeSet<NodeId>,
     /// Replicas that were stopped by an error of their own.
     failed: BTreeSet<(PartitionId, ReplicaId)>,
     /// Partitions with a replica that does not follow, as a leader says.
-    lagging: BTreeSet<PartitionId>,
+    lagging: PartitionSet,
     /// Nodes whose session has begun, become complete, or ended.
     turned: BTreeSet<NodeId>,
     /// When some partition's confirmed leader last changed.
@@ -84,6 +86,8 @@ pub struct Heartbeat {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReplicaView {
     pub node: NodeId,
+    /// The session in which it was reported goes on: kept here, so that nobody has to look for the node.
+    pub(crate) is_current: bool,
     pub report: ReplicaReport,
     pub rates: Rates,
 }
@@ -188,7 +192,12 @@ impl ZoneView {
         }
         self.turned.insert(node);
         view.session_broken_at = Some(now);
-        for (partition, _) in view.replicas.clone() {
+        for (partition, replica) in view.replicas.clone() {
+            let group = self.groups.get_mut(partition);
+            let reported = group.and_then(|group| group.replicas.get_mut(replica));
+            if let Some(reported) = reported.filter(|reported| reported.node == node) {
+                reported.is_current = false;
+            }
             self.refresh(partition, now);
         }
     }
@@ -219,8 +228,10 @@ impl ZoneView {
     /// A node's report of one of its replicas.
     pub fn report(&mut self, node: NodeId, mut report: ReplicaReport, now: Duration) {
         let (partition, replica) = (report.partition, report.replica);
-        self.nodes.entry(node).or_default().replicas.insert((partition, replica));
-        let group = self.groups.entry(partition).or_default();
+        let from = self.nodes.entry(node).or_default();
+        from.replicas.insert((partition, replica));
+        let is_current = from.session.is_some();
+        let group = self.groups.get_or_default(partition);
         let rates = group.replicas.get(replica).map_or_else(Rates::default, |view| view.rates);
         if report.phase == ReplicaPhase::Failed {
             self.failed.insert((partition, replica));
@@ -232,13 +243,13 @@ impl ZoneView {
             if !group.laggards.is_empty() {
                 self.lagging.insert(partition);
             } else if !self.lagging.is_empty() {
-                self.lagging.remove(&partition);
+                self.lagging.remove(partition);
             }
         }
         group.replicas.share(&mut report);
-        group.replicas.insert(ReplicaView { node, report, rates });
+        group.replicas.insert(ReplicaView { node, is_current, report, rates });
         self.touched.insert(partition);
-        let leader = GroupSight::new(Some(&*group), &self.nodes).leader();
+        let leader = GroupSight::new(Some(&*group)).leader();
         if group.turn(leader, now) {
             self.leaders_changed_at = now;
         }
@@ -256,7 +267,7 @@ impl ZoneView {
     }
 
     pub fn heat(&mut self, node: NodeId, partition: PartitionId, heat: &HeatReport) {
-        let Some(group) = self.groups.get_mut(&partition) else { return };
+        let Some(group) = self.groups.get_mut(partition) else { return };
         for view in group.replicas.values_mut().filter(|view| view.node == node) {
             view.rates.add(heat);
         }
@@ -272,7 +283,7 @@ impl ZoneView {
     fn forget_reports(&mut self, node: NodeId, now: Duration) {
         let Some(view) = self.nodes.get_mut(&node) else { return };
         for (partition, replica) in std::mem::take(&mut view.replicas) {
-            if let Some(group) = self.groups.get_mut(&partition)
+            if let Some(group) = self.groups.get_mut(partition)
                 && group.replicas.get(replica).is_some_and(|view| view.node == node)
             {
                 group.replicas.remove(replica);
@@ -285,8 +296,8 @@ impl ZoneView {
     /// Keeps what is derived from a group's reports right.
     fn refresh(&mut self, partition: PartitionId, now: Duration) {
         self.touched.insert(partition);
-        let Some(group) = self.groups.get_mut(&partition) else { return };
-        let leader = GroupSight::new(Some(&*group), &self.nodes).leader();
+        let Some(group) = self.groups.get_mut(partition) else { return };
+        let leader = GroupSight::new(Some(&*group)).leader();
         if group.turn(leader, now) {
             self.leaders_changed_at = now;
         }
@@ -295,15 +306,11 @@ impl ZoneView {
 }
 
 /// Keeps the set of groups without a confirmed leader right.
-fn note_leaderless(
-    leaderless: &mut BTreeSet<PartitionId>,
-    partition: PartitionId,
-    group: &GroupView,
-) {
+fn note_leaderless(leaderless: &mut PartitionSet, partition: PartitionId, group: &GroupView) {
     if group.leaderless_since.is_some() {
         leaderless.insert(partition);
     } else if !leaderless.is_empty() {
-        leaderless.remove(&partition);
+        leaderless.remove(partition);
     }
 }
 
@@ -346,7 +353,7 @@ impl ZoneView {
 
     /// A partition's group: for several questions about the same one.
     pub fn group(&self, partition: PartitionId) -> GroupSight<'_> {
-        GroupSight::new(self.groups.get(&partition), &self.nodes)
+        GroupSight::new(self.groups.get(partition))
     }
 
     /// What the replica's node says of it in its present session.
@@ -383,14 +390,14 @@ impl ZoneView {
 
     /// Since when the partition has no confirmed leader; none if it has one.
     pub fn leaderless_since(&self, partition: PartitionId) -> Option<Duration> {
-        match self.groups.get(&partition) {
+        match self.groups.get(partition) {
             Some(group) => group.leaderless_since,
             None => Some(self.started_at),
         }
     }
 
     /// Partitions that somebody reported, and that have no confirmed leader.
-    pub fn leaderless(&self) -> &BTreeSet<PartitionId> {
+    pub fn leaderless(&self) -> &PartitionSet {
         &self.leaderless
     }
 
@@ -441,7 +448,7 @@ impl ZoneView {
     }
 
     /// Partitions with a replica that does not follow, as a leader says or has said.
-    pub fn lagging(&self) -> &BTreeSet<PartitionId> {
+    pub fn lagging(&self) -> &PartitionSet {
         &self.lagging
     }
 
@@ -452,7 +459,7 @@ impl ZoneView {
 
     /// Partitions about which something new was reported since the last call: what a node has, and,
     /// once its report is complete, what it lacks.
-    pub fn take_touched(&mut self, state: &ZoneState) -> BTreeSet<PartitionId> {
+    pub fn take_touched(&mut self, state: &ZoneState) -> PartitionSet {
         let mut touched = std::mem::take(&mut self.touched);
         for node in std::mem::take(&mut self.completed) {
             touched.extend(state.partitions_on(node));

@@ -1,15 +1,13 @@
 //! What is not as it should be, in sentences. How many partitions it is comes from a tally; nothing here walks over
 //! more than is wrong.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     ids::{NodeId, PartitionId},
     node::{Node, NodeState},
     observation::ZoneView,
+    partition_set::PartitionSet,
     state::ZoneState,
     status::{plural, replica_figures, standstill},
 };
@@ -21,14 +19,14 @@ pub(crate) fn unavailable(
     state: &ZoneState,
     view: Option<&ZoneView>,
     now: Duration,
-    unavailable: &BTreeSet<PartitionId>,
+    unavailable: &PartitionSet,
     problems: &mut Vec<String>,
 ) {
     let unplaced = state.unplaced();
     // What is not placed has no leader.
     let leaderless = unavailable.len().saturating_sub(unplaced.len());
     if leaderless > 0 {
-        let placed = || unavailable.difference(unplaced);
+        let placed = || unavailable.iter().filter(|id| !unplaced.contains(id));
         let longest = view.and_then(|view| longest_leaderless(view, placed()));
         let since = longest.map_or(String::new(), |since| {
             format!(" (the first for {} ms)", now.saturating_sub(since).as_millis())
@@ -51,12 +49,12 @@ pub(crate) fn unavailable(
 
 /// Since when the first of these has no leader. Nothing is longer than since this leader began to look: with that
 /// the search ends, as at the start, when it is true of all.
-fn longest_leaderless<'a>(
+fn longest_leaderless(
     view: &ZoneView,
-    partitions: impl Iterator<Item = &'a PartitionId>,
+    partitions: impl Iterator<Item = PartitionId>,
 ) -> Option<Duration> {
     let mut longest = None;
-    for since in partitions.filter_map(|id| view.leaderless_since(*id)) {
+    for since in partitions.filter_map(|id| view.leaderless_since(id)) {
         longest = Some(longest.map_or(since, |longest: Duration| longest.min(since)));
         if since <= view.started_at() {
             break;
@@ -135,25 +133,25 @@ pub(crate) fn replicas(state: &ZoneState, view: Option<&ZoneView>, problems: &mu
 pub(crate) fn standing_still(
     state: &ZoneState,
     view: Option<&ZoneView>,
-    partitions: &BTreeSet<PartitionId>,
+    partitions: &PartitionSet,
     now: Duration,
     problems: &mut Vec<String>,
 ) {
     let Some(view) = view else { return };
     let mut more = 0_usize;
-    for id in partitions {
-        let Some(record) = state.partition(*id) else { continue };
+    for id in view.lagging().iter().filter(|id| partitions.contains(*id)) {
+        let Some(record) = state.partition(id) else { continue };
         for target in &record.targets {
             // Of a node that is not up, enough is said.
             let is_up = state.node(target.node).is_some_and(|node| node.is_up());
-            let Some(still) = standstill(&view.group(*id), target.id, now).filter(|_| is_up) else {
+            let Some(still) = standstill(&view.group(id), target.id, now).filter(|_| is_up) else {
                 continue;
             };
             if problems.len() >= 4 * NAMED_MAX {
                 more += 1;
                 continue;
             }
-            let figures = replica_figures(Some(view), *id, record, *target);
+            let figures = replica_figures(Some(view), id, record, *target);
             problems.push(format!(
                 "replica {} of partition {id} on node {} has not followed its leader for {} s: it is {} entries behind",
                 target.id,
@@ -169,8 +167,8 @@ pub(crate) fn standing_still(
 }
 
 /// Names the first few.
-pub(crate) fn named<'a>(mut ids: impl Iterator<Item = &'a PartitionId>) -> String {
-    let mut names: Vec<_> = ids.by_ref().take(NAMED_MAX).map(ToString::to_string).collect();
+pub(crate) fn named(mut ids: impl Iterator<Item = PartitionId>) -> String {
+    let mut names: Vec<_> = ids.by_ref().take(NAMED_MAX).map(|id| id.to_string()).collect();
     if ids.next().is_some() {
         names.push("…".into());
     }

@@ -125,8 +125,8 @@ impl Group<'_> {
         let preferred = self.partition.preferred_leader;
         for target in &self.partition.targets {
             // Only once the node has said all that it has can something be missing there.
-            if !self.view.is_complete(target.node)
-                || (self.sight.replica(target.id).is_some() && !self.is_repeated(*target))
+            if (self.sight.replica(target.id).is_some() && !self.is_repeated(*target))
+                || !self.view.is_complete(target.node)
                 || self.is_blocked_by_older(*target)
             {
                 continue;

@@ -317,12 +317,11 @@ pub(crate) fn lacks_replicas(
         let votes =
             record.observed.as_ref().is_some_and(|observed| observed.is_full_voter(target.id));
         let up = state.node(target.node).is_some_and(|node| node.is_up());
-        let reported = match view.zip(sight) {
-            Some((view, sight)) if view.is_complete(target.node) => {
-                sight.replica(target.id).is_some_and(|view| view.report.phase == ReplicaPhase::Live)
-            }
-            Some(_) | None => true,
-        };
+        let is_live = sight
+            .and_then(|sight| sight.replica(target.id))
+            .is_some_and(|known| known.report.phase == ReplicaPhase::Live);
+        // Of a node that has not said all yet, the rest may be as it should be.
+        let reported = is_live || view.is_none_or(|view| !view.is_complete(target.node));
         let follows = sight.is_none_or(|sight| standstill(&sight, target.id, now).is_none());
         votes && up && reported && follows
     });

@@ -14,6 +14,7 @@ use crate::{
     node::{Administrative, NodeState},
     observation::ZoneView,
     partition::Partition,
+    partition_set::PartitionSet,
     state::ZoneState,
     status,
 };
@@ -21,8 +22,8 @@ use crate::{
 /// Partitions that are not as they should be.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    unavailable: BTreeSet<PartitionId>,
-    under_replicated: BTreeSet<PartitionId>,
+    unavailable: PartitionSet,
+    under_replicated: PartitionSet,
     domains: OpenDomains,
     agenda: Agenda,
 }
@@ -68,14 +69,14 @@ impl Tally {
     }
 
     /// Something has happened to these: their records have changed, or a report has come.
-    pub fn add(&mut self, partitions: BTreeSet<PartitionId>) {
+    pub fn add(&mut self, partitions: impl IntoIterator<Item = PartitionId>) {
         self.agenda.add(partitions);
     }
 
     /// All may have changed: each is looked at in its turn, and until then is what it was.
     pub fn add_all(&mut self, state: &ZoneState) {
-        self.unavailable.retain(|id| state.partition(*id).is_some());
-        self.under_replicated.retain(|id| state.partition(*id).is_some());
+        self.unavailable.retain(|id| state.partition(id).is_some());
+        self.under_replicated.retain(|id| state.partition(id).is_some());
         self.agenda.add_all();
     }
 
@@ -119,8 +120,8 @@ impl Tally {
             match state.partition(id) {
                 Some(partition) => self.judge(state, Some(view), id, partition, now),
                 None => {
-                    self.unavailable.remove(&id);
-                    self.under_replicated.remove(&id);
+                    self.unavailable.remove(id);
+                    self.under_replicated.remove(id);
                 }
             }
         }
@@ -128,7 +129,7 @@ impl Tally {
 
     /// Those with a replica that does not follow its leader: time alone makes that a problem.
     pub fn add_lagging(&mut self, view: &ZoneView) {
-        self.agenda.add(view.lagging().clone());
+        self.agenda.add(view.lagging().iter());
     }
 
     /// It has looked at everything that has happened.
@@ -153,18 +154,18 @@ impl Tally {
             if is_in {
                 set.insert(id);
             } else if !set.is_empty() {
-                set.remove(&id);
+                set.remove(id);
             }
         }
     }
 
     /// Partitions without a leader that somebody confirms.
-    pub fn unavailable(&self) -> &BTreeSet<PartitionId> {
+    pub fn unavailable(&self) -> &PartitionSet {
         &self.unavailable
     }
 
     /// Partitions with fewer healthy replicas than intended, or two in a fault domain where others are open.
-    pub fn under_replicated(&self) -> &BTreeSet<PartitionId> {
+    pub fn under_replicated(&self) -> &PartitionSet {
         &self.under_replicated
     }
 }

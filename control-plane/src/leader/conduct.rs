@@ -14,6 +14,7 @@ use std::{
 use model::{
     Action, Applied, Fence, PartitionId, Revision, ZoneState, ZoneView,
     agenda::Agenda,
+    partition_set::PartitionSet,
     plan::{self, PlanOptions},
     reconcile::{Reconciled, reconcile},
 };
@@ -106,16 +107,16 @@ fn count(
     reign: &Reign,
     state: &ZoneState,
     view: &mut ZoneView,
-    touched: &BTreeSet<PartitionId>,
+    touched: &PartitionSet,
     change: Option<&MapChange>,
     now: Duration,
 ) {
     let mut nodes = view.take_turned();
     let mut tally = reign.tally();
-    tally.add(touched.clone());
+    tally.add(touched.iter());
     match change {
         Some(change) => {
-            tally.add(change.partitions.clone());
+            tally.add(change.partitions.iter().copied());
             nodes.extend(&change.nodes);
         }
         None => tally.add_all(state),
@@ -169,7 +170,7 @@ impl Conductor {
             let mut view = reign.view();
             let touched = view.take_touched(state);
             count(&reign, state, &mut view, &touched, change.as_ref(), now);
-            self.agenda.add(touched);
+            self.agenda.add(touched.iter());
             let addresses_changed = match change {
                 Some(mut change) => {
                     change.partitions.retain(|id| !is_overslept(state, *id));

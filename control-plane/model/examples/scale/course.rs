@@ -120,8 +120,7 @@ impl Leader {
 
     /// One pass over what has changed, and the number of orders and conclusions.
     fn reconcile(&mut self) -> usize {
-        self.agenda.add(self.view.take_touched(&self.state));
-        self.agenda.add_unsettled();
+        self.agenda.add(self.view.take_touched(&self.state).iter());
         let mut reconciled = Reconciled::default();
         for partition in self.agenda.take(&self.state, PARTITIONS_PER_PASS) {
             reconciled.extend(reconcile(&self.state, &self.view, partition));
@@ -168,6 +167,7 @@ impl Leader {
         let (planning, _) = timed(|| self.plan());
         let (reconciling, found) = timed(|| {
             self.agenda.add_all();
+            self.agenda.add_unsettled();
             let mut found = self.reconcile();
             while !self.agenda.is_empty() {
                 found += self.reconcile();
@@ -204,7 +204,10 @@ impl Leader {
         figures.add("idle: judgement of a round", milliseconds(judging));
         let (taking_over, _) = timed(|| self.take_over());
         figures.add("idle: look for takeovers", milliseconds(taking_over));
-        let (reconciling, _) = timed(|| self.reconcile());
+        let (reconciling, _) = timed(|| {
+            self.agenda.add_unsettled();
+            self.reconcile()
+        });
         figures.add("idle: reconciling", milliseconds(reconciling));
         let (planning, actions) = timed(|| self.plan());
         figures.add("idle: plan", milliseconds(planning));

@@ -1,10 +1,6 @@
 //! Which groups need a leader now.
 
-use std::{
-    collections::BTreeSet,
-    ops::Bound::{Excluded, Unbounded},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
     ids::{NodeId, PartitionId, ReplicaId},
@@ -100,9 +96,8 @@ fn places(state: &ZoneState, view: &ZoneView, after: Option<Place>) -> impl Iter
         let led: BTreeSet<PartitionId> = state.partitions_led_by(*id).chain(reported).collect();
         led.into_iter().map(|partition| Place::OnLost(*id, partition))
     });
-    let leaderless = view.leaderless().range((Excluded(partition), Unbounded));
-    lost.filter(move |place| Some(*place) > after)
-        .chain(leaderless.map(|partition| Place::Leaderless(*partition)))
+    let leaderless = view.leaderless().after(partition);
+    lost.filter(move |place| Some(*place) > after).chain(leaderless.map(Place::Leaderless))
 }
 
 fn need(

@@ -11,6 +11,7 @@ mod detector;
 mod drains;
 mod group;
 mod leaders;
+mod partition_set;
 mod placement;
 mod reassignment;
 mod reconcile;

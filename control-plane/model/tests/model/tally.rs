@@ -1,12 +1,13 @@
 //! A tally that is kept against one that is made anew.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use model::{
     Action, Incarnation, NodeId, PartitionId, Revision, WallTime, ZoneTime,
     command::{Command, Conclusion},
     node::NodeState,
     observation::{ReplicaPhase, ReplicaReport},
+    partition_set::PartitionSet,
     tally::Tally,
 };
 use proptest::prelude::*;
@@ -102,7 +103,7 @@ impl Kept {
         // What is refused changes nothing: as good as anything else.
         let _ = self.world.state.apply(Revision(self.revision), &command);
         let changes = self.world.state.take_changes();
-        self.tally.add(changes.partitions.into_iter().collect());
+        self.tally.add(changes.partitions);
         self.tally.add_nodes(&self.world.state, &self.world.view, changes.nodes);
     }
 
@@ -173,7 +174,7 @@ impl Kept {
     /// As a leader does before it shows figures: a few partitions at a time, until all were looked at.
     fn catch_up(&mut self) {
         let (state, view) = (&self.world.state, &mut self.world.view);
-        self.tally.add(view.take_touched(state));
+        self.tally.add(view.take_touched(state).iter());
         let turned = view.take_turned();
         self.tally.add_nodes(state, view, turned);
         self.tally.add_lagging(view);
@@ -209,7 +210,7 @@ proptest! {
 #[test]
 fn a_new_leader_counts_a_partition_as_soon_as_it_has_heard_of_it() {
     let mut kept = Kept::new(&["a", "b", "c", "d"]);
-    let all: BTreeSet<_> = kept.world.state.partitions().iter().map(|(id, _)| *id).collect();
+    let all: PartitionSet = kept.world.state.partitions().iter().map(|(id, _)| *id).collect();
     assert_eq!(kept.tally.unavailable(), &all);
     assert!(!kept.tally.is_complete());
     assert_eq!(kept.check(), (10, 0));
