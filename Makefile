@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 SEEDS ?= 100
 
-.PHONY: help run test build lint fmt setup sim sim-planted bench-sim bench-failover bench-takeover bench-model trials check-docs test-processes
+.PHONY: help run test build lint fmt setup sim sim-planted bench-sim bench-failover bench-takeover bench-sessions bench-model trials check-docs test-processes
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -56,6 +56,10 @@ bench-failover: setup ## Faults of all kinds on real processes, with etcd beside
 bench-takeover: setup ## How long a takeover takes if the dead node led 10, 100, 1,000 partitions (a few minutes)
 	$(CARGO) build --workspace --bins --examples
 	target/debug/examples/takeover $(ARGS)
+
+bench-sessions: setup ## A thousand sessions and the loss of the control plane's leader (some minutes; ARGS=--quick: one)
+	$(CARGO) build --workspace --bins --examples
+	target/debug/examples/sessions $(ARGS)
 
 bench-model: setup ## The model with many partitions, and the solver of reassignment problems (some minutes)
 	$(CARGO) build --workspace --bins --examples

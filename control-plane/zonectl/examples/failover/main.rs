@@ -33,6 +33,8 @@ mod record;
 mod sandbox;
 mod state;
 mod strike;
+#[path = "../trials/succession.rs"]
+mod succession;
 mod summary;
 mod table;
 mod trial;

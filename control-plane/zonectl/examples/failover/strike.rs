@@ -12,6 +12,7 @@ use crate::{
     probe,
     record::Again,
     sandbox::{Direction, Spinners},
+    succession::{Succession, succession},
     zone::{Victim, Zone, node_reference},
 };
 
@@ -26,12 +27,6 @@ const DOWN_FOR: Duration = Duration::from_secs(5);
 
 /// How long an index node that was asked to end may take.
 const GRACE: Duration = Duration::from_secs(15);
-
-/// How long the control plane may be without a leader.
-const SUCCESSION_WITHIN: Duration = Duration::from_secs(60);
-
-/// How often a new leader is asked for what it has committed.
-const SUCCESSION_LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Whom it will be done to, found out before the load starts.
 #[derive(Debug)]
@@ -49,15 +44,6 @@ pub struct Struck {
     /// Where the control plane's leader was lost, so that the ledger cannot be followed meanwhile.
     pub succession: Option<Succession>,
     pub carried_out_ms: Option<f64>,
-}
-
-/// How the control plane got another leader.
-#[derive(Clone, Copy, Debug)]
-pub struct Succession {
-    /// Until another member answered as the leader.
-    pub answered_ms: f64,
-    /// Until it had committed that it leads, and so decides.
-    pub committed_ms: f64,
 }
 
 impl Struck {
@@ -202,34 +188,12 @@ async fn kill_leader(zone: &mut Zone, target: &Target) -> anyhow::Result<Struck>
     let after_sequence = zone.events.last_sequence();
     let since = zone.environment.now();
     zone.processes.kill(*role)?;
-    let succession = Some(succession(zone, *member_id, after_sequence, since).await?);
+    let succession =
+        Some(succession(&zone.environment, &zone.admin, *member_id, after_sequence, since).await?);
     // The index nodes find the new leader.
     zone.environment.sleep(Duration::from_secs(1)).await;
     zone.processes.start(*role)?;
     Ok(Struck { succession, ..Struck::new(since, Vec::new()) })
-}
-
-/// Asks everybody again and again. A watch of events would come back too late: it waits between attempts.
-async fn succession(
-    zone: &Zone,
-    lost: u64,
-    after_sequence: u64,
-    since: Moment,
-) -> anyhow::Result<Succession> {
-    let elapsed_ms = || zone.environment.now().since(since).as_secs_f64() * 1e3;
-    let limit_ms = SUCCESSION_WITHIN.as_secs_f64() * 1e3;
-    while !zone.is_led_by_another(lost).await {
-        anyhow::ensure!(elapsed_ms() < limit_ms, "no other member leads for {SUCCESSION_WITHIN:?}");
-    }
-    let answered_ms = elapsed_ms();
-    loop {
-        let events = zone.events_after(after_sequence).await;
-        if events.iter().any(|event| event.kind == "control-plane-leader") {
-            return Ok(Succession { answered_ms, committed_ms: elapsed_ms() });
-        }
-        anyhow::ensure!(elapsed_ms() < limit_ms, "the new leader has committed nothing");
-        zone.environment.sleep(SUCCESSION_LOOK_INTERVAL).await;
-    }
 }
 
 /// Watches while it lasts, for a while at least.

@@ -16,6 +16,7 @@ use zonectl::{
 use crate::{
     events::EventLog,
     sandbox::{Disk, Namespace},
+    succession,
 };
 
 /// How long the zone may take to be healthy again.
@@ -26,9 +27,6 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How often it is looked whether something is being done.
 const CALM_LOOK_INTERVAL: Duration = Duration::from_millis(100);
-
-/// How long it is looked for a leader at a time.
-const STATUS_WITHIN: Duration = Duration::from_millis(30);
 
 pub struct Zone {
     pub environment: Environment,
@@ -171,26 +169,7 @@ impl Zone {
 
     /// The member that leads the control plane, and its id.
     pub async fn control_plane_leader(&self) -> anyhow::Result<(Role, u64)> {
-        let control_plane = self.status().await?.control_plane;
-        let leader = control_plane.leader.context("the control plane has no leader")?;
-        let member = control_plane.members.iter().find(|member| member.id == leader);
-        let address = &member.context("the leader is no member")?.address;
-        let layout = self.processes.layout();
-        let role = layout.member_roles().find(|role| layout.address(*role) == *address);
-        Ok((role.with_context(|| format!("no process listens at {address}"))?, leader))
-    }
-
-    /// Whether another member than the lost one answers as the leader now.
-    pub async fn is_led_by_another(&self, lost: u64) -> bool {
-        let status = self.admin.status_within(STATUS_WITHIN).await;
-        let leader = |status: &v1::ZoneStatus| status.control_plane.as_ref().map(|it| it.leader);
-        status.is_ok_and(|status| status.from_leader && leader(&status) != Some(lost))
-    }
-
-    /// What the ledger holds by now; nothing where there is no leader to ask.
-    pub async fn events_after(&self, after_sequence: u64) -> Vec<v1::Event> {
-        let request = v1::WatchEventsRequest { after_sequence, follow: false };
-        self.admin.watch_events(request).try_collect().await.unwrap_or_default()
+        succession::leader(&self.status().await?, self.processes.layout())
     }
 
     /// Follows an operation to its end.

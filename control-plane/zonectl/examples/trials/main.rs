@@ -11,6 +11,7 @@
 
 mod figures;
 mod phases;
+mod processor;
 mod zone;
 
 use std::{path::PathBuf, time::Duration};

@@ -14,6 +14,8 @@ use zonectl::{
     zone_process::{Role, ZoneProcesses},
 };
 
+use crate::processor::processor_seconds;
+
 /// How long the zone may take to be healthy again.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(90);
 
@@ -150,14 +152,7 @@ impl<'a> Trial<'a> {
         roles
             .into_iter()
             .filter_map(|role| self.processes.process_id(role))
-            .filter_map(|id| std::fs::read_to_string(format!("/proc/{id}/stat")).ok())
-            .filter_map(|stat| {
-                // After the name in parentheses; user and system time are fields 14 and 15, in ticks.
-                let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-                let ticks: f64 =
-                    fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
-                Some(ticks / 100.0)
-            })
+            .filter_map(processor_seconds)
             .sum()
     }
 }
