@@ -50,6 +50,11 @@ use verdict::{Condition, Verdicts};
 /// For how long a session counts as just broken.
 pub const REDIAL_FOR: Duration = Duration::from_millis(100);
 
+/// Nodes that are dialled within one [`DetectorOptions::probe_interval`], of those whose session has just broken and
+/// of the others without session each. A new leader has no session with anybody
+/// at first: dialling a thousand nodes ten times a second would keep it from taking their sessions.
+pub const PROBED_AT_ONCE_MAX: usize = 100;
+
 /// Judges in rounds. One for each leadership.
 #[derive(Clone, Debug)]
 pub struct Detector {
@@ -220,22 +225,42 @@ impl Detector {
         ailments
     }
 
+    /// Whom to dial now, in the order of ids: of the nodes whose session has just broken, and of the others
+    /// without session, those that were dialled longest ago or never. Neither have to wait for the other kind.
     fn probes(&mut self, round: &SignalRound) -> Vec<NodeId> {
         let probed_at = &mut self.memory.probed_at;
         probed_at.retain(|id, _| round.node(*id).is_some_and(|node| !node.is_connected()));
+        let (broken, silent): (Vec<&NodeSignals>, Vec<&NodeSignals>) = round
+            .nodes
+            .iter()
+            .filter(|node| !node.is_connected())
+            .partition(|node| has_just_broken(node));
         let mut probes = Vec::new();
-        for node in round.nodes.iter().filter(|node| !node.is_connected()) {
-            let interval = if has_just_broken(node) {
-                self.options.redial_interval
-            } else {
-                self.options.probe_interval
-            };
-            let last = probed_at.get(&node.node);
-            if last.is_none_or(|at| round.at().saturating_sub(*at) >= interval) {
-                probed_at.insert(node.node, round.at());
-                probes.push(node.node);
+        for (nodes, interval) in
+            [(broken, self.options.redial_interval), (silent, self.options.probe_interval)]
+        {
+            let mut recent = 0;
+            let mut due = Vec::new();
+            for node in nodes {
+                let last = probed_at.get(&node.node).copied();
+                let ago = last.map(|at| round.at().saturating_sub(at));
+                let is_recent = ago.is_some_and(|ago| ago < self.options.probe_interval);
+                recent += usize::from(is_recent);
+                if ago.is_none_or(|ago| ago >= interval) {
+                    due.push((last, node.node, is_recent));
+                }
+            }
+            due.sort_unstable();
+            for (_, node, is_recent) in due {
+                if !is_recent && recent >= PROBED_AT_ONCE_MAX {
+                    continue;
+                }
+                recent += usize::from(!is_recent);
+                probed_at.insert(node, round.at());
+                probes.push(node);
             }
         }
+        probes.sort_unstable();
         probes
     }
 }

@@ -1,6 +1,11 @@
 //! The failure detector and its brake.
 
-use model::{Action, Incarnation, NodeId, ZoneView, node::NodeState, observation::Heartbeat};
+use std::collections::BTreeMap;
+
+use model::{
+    Action, Incarnation, NodeId, ZoneView, detector::PROBED_AT_ONCE_MAX, node::NodeState,
+    observation::Heartbeat,
+};
 use proptest::prelude::*;
 
 use crate::bench::{Bench, at};
@@ -103,6 +108,32 @@ fn one_conclusion_is_enough_for_a_process_that_is_gone() {
     assert_eq!(dialled[..4], [60, 65, 70, 75]);
     assert_eq!(dialled.len(), 20, "{dialled:?}");
     assert_eq!(bench.state(3), NodeState::Suspect);
+}
+
+#[test]
+fn however_many_have_no_session_few_are_dialled_at_once_and_none_is_forgotten() {
+    const NODES: u64 = 350;
+    let mut bench = Bench::new(&["a"; NODES as usize]);
+    for id in 1..=NODES {
+        bench.view.session_closed(NodeId(id), at(10));
+    }
+    let interval_ms = 500;
+    let mut dialled: BTreeMap<NodeId, u64> = BTreeMap::new();
+    for ms in (200..2_300).step_by(20) {
+        for node in bench.judge(ms).probe {
+            let before = dialled.insert(node, ms);
+            assert!(before.is_none_or(|before| ms - before >= interval_ms), "{node} at {ms} ms");
+        }
+        let recent = dialled.values().filter(|at| ms - **at < interval_ms).count();
+        assert!(recent <= PROBED_AT_ONCE_MAX, "{recent} at {ms} ms");
+    }
+    assert_eq!(dialled.len() as u64, NODES, "each has had its turn");
+    // Whose session breaks now does not wait for its turn behind the others.
+    bench.view.session_opened(NodeId(NODES), Incarnation(1), at(2_300));
+    bench.judge(2_790);
+    bench.view.session_closed(NodeId(NODES), at(2_795));
+    let probe = bench.judge(2_800).probe;
+    assert!(probe.contains(&NodeId(NODES)), "{probe:?}");
 }
 
 #[test]
