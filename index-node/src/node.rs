@@ -435,13 +435,11 @@ fn part(ended: Result<(), JoinError>) -> Error {
 /// Keeps a link to every node that shares a partition with this one, until dropped.
 async fn keep_neighbours(own: NodeId, host: Arc<ReplicaHost>, links: Arc<Links>) {
     loop {
-        let neighbours: BTreeSet<NodeId> = host
-            .replicas()
-            .iter()
-            .flat_map(|replica| replica.voters())
-            .map(|voter| voter.node)
-            .filter(|node| *node != own && *node != NodeId::default())
-            .collect();
+        let mut neighbours: BTreeSet<NodeId> = BTreeSet::new();
+        for replica in host.replicas() {
+            replica.add_voters_nodes(&mut neighbours);
+        }
+        neighbours.retain(|node| *node != own && *node != NodeId::default());
         links.keep(&neighbours);
         runtime::time::sleep(NEIGHBOURS_INTERVAL).await;
     }

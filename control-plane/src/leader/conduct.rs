@@ -132,7 +132,7 @@ impl Conductor {
         let now = self.reign.now();
         let (partitions, reconciled, fence) = self.reconcile(now);
         let reign = Arc::clone(&self.reign);
-        self.book.send_directory(reign.sessions());
+        self.book.send_directory(reign.sessions(), now);
         let actions = reconciled.actions();
         self.book.send(reign.sessions(), fence, &partitions, reconciled.orders, now);
         let mut committed = true;

@@ -24,6 +24,10 @@ const INTERVAL: Duration = Duration::from_millis(100);
 
 /// The least time between two rounds.
 const SPACING: Duration = Duration::from_millis(2);
+/// And so many times as long as the last one took, up to a limit: with a thousand nodes whose sessions come and
+/// go, rounds without a pause would keep a member busy with nothing else.
+const PAUSE_FACTOR: u32 = 3;
+const PAUSE_MAX: Duration = Duration::from_millis(20);
 
 /// How soon the next round comes while a dial is about to say more.
 const URGENT_INTERVAL: Duration = Duration::from_millis(3);
@@ -91,7 +95,8 @@ pub async fn run(reign: Arc<Reign>) {
         judge.round();
         let took = reign.environment().now().since(started);
         ::metrics::histogram!(metrics::TICK_SECONDS).record(took.as_secs_f64());
-        reign.environment().sleep(SPACING).await;
+        let pause = (took * PAUSE_FACTOR).clamp(SPACING, PAUSE_MAX);
+        reign.environment().sleep(pause).await;
         tokio::select! {
             biased;
             () = reign.ended().cancelled() => return,
@@ -99,7 +104,7 @@ pub async fn run(reign: Arc<Reign>) {
             _ = watch.changed() => {}
             () = reign.environment().sleep(judge.interval()) => {
                 let waited = reign.environment().now().since(started);
-                let lateness = waited.saturating_sub(took + SPACING + judge.interval());
+                let lateness = waited.saturating_sub(took + pause + judge.interval());
                 ::metrics::histogram!(metrics::TICK_LATENESS).record(lateness.as_secs_f64());
             }
         }

@@ -21,6 +21,12 @@ const REPEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// Orders in one message.
 const ORDERS_PER_MESSAGE_MAX: usize = 256;
 
+/// Addresses that are sent at once, before others have a turn; all of a zone of a hundred nodes. A new leader of a
+/// thousand owes them a million: sent in one go, they would keep it from everything else.
+const ADDRESSES_AT_ONCE_MAX: usize = 10_000;
+/// How long the others wait then.
+const ADDRESSES_PAUSE: Duration = Duration::from_millis(20);
+
 /// Which orders were sent when, and which addresses each session knows.
 #[derive(Default)]
 pub struct OrderBook {
@@ -40,6 +46,10 @@ struct Directory {
     version: u64,
     addresses: BTreeMap<NodeId, (String, u64)>,
     known: BTreeMap<NodeId, (SessionNumber, u64)>,
+    /// The node that was the last to be told something.
+    told: Option<NodeId>,
+    /// When to go on, if there was more to tell than could be told at once.
+    go_on_at: Duration,
 }
 
 impl OrderBook {
@@ -60,10 +70,16 @@ impl OrderBook {
         }
     }
 
-    /// Tells sessions that do not know them yet the addresses of all nodes.
-    pub fn send_directory(&mut self, sessions: &Sessions) {
+    /// Tells sessions that do not know them yet the addresses of all nodes, so many at once, in turn.
+    pub fn send_directory(&mut self, sessions: &Sessions, now: Duration) {
         let directory = &mut self.directory;
-        let nodes: Vec<NodeId> = directory.addresses.keys().copied().collect();
+        if now < directory.go_on_at {
+            return;
+        }
+        let mut nodes: Vec<NodeId> = directory.addresses.keys().copied().collect();
+        let told_before = nodes.partition_point(|node| Some(*node) <= directory.told);
+        nodes.rotate_left(told_before);
+        let mut sent = 0;
         for node in nodes {
             let Some(session) = sessions.number(node) else { continue };
             let known = match directory.known.get(&node) {
@@ -74,11 +90,19 @@ impl OrderBook {
                 continue;
             }
             let news = directory.addresses.iter().filter(|(_, (_, version))| *version > known);
-            let news = news.map(|(node, (address, _))| NodeAddress {
-                node_id: node.get(),
-                address: address.clone(),
-            });
-            let message = SessionOrder { directory: news.collect(), ..SessionOrder::default() };
+            let news: Vec<NodeAddress> = news
+                .map(|(node, (address, _))| NodeAddress {
+                    node_id: node.get(),
+                    address: address.clone(),
+                })
+                .collect();
+            if sent > 0 && sent + news.len() > ADDRESSES_AT_ONCE_MAX {
+                directory.go_on_at = now + ADDRESSES_PAUSE;
+                return;
+            }
+            sent += news.len();
+            directory.told = Some(node);
+            let message = SessionOrder { directory: news, ..SessionOrder::default() };
             if sessions.send(node, message) {
                 directory.known.insert(node, (session, directory.version));
             }
@@ -174,6 +198,7 @@ mod tests {
     use model::{ReplicaId, order::OrderKind};
 
     use super::*;
+    use crate::leader::sessions::OpenSession;
 
     const NODE: NodeId = NodeId(1);
     const PARTITION: PartitionId = PartitionId(5);
@@ -191,7 +216,7 @@ mod tests {
     struct Fixture {
         sessions: Sessions,
         book: OrderBook,
-        session: crate::leader::sessions::OpenSession,
+        session: OpenSession,
     }
 
     impl Fixture {
@@ -240,7 +265,7 @@ mod tests {
         let directory = |fixture: &mut Fixture, address: &'static str| {
             let addresses = [(NODE, "a:1"), (NodeId(2), address)];
             fixture.book.set_addresses(addresses.into_iter());
-            fixture.book.send_directory(&fixture.sessions);
+            fixture.book.send_directory(&fixture.sessions, Duration::ZERO);
             let mut entries = Vec::new();
             while let Ok(message) = fixture.session.receiver.try_recv() {
                 entries.extend(message.unwrap().directory.into_iter().map(|entry| entry.node_id));
@@ -252,5 +277,35 @@ mod tests {
         assert_eq!(directory(&mut fixture, "b:2"), [2]);
         fixture.session = fixture.sessions.open(NODE);
         assert_eq!(directory(&mut fixture, "b:2"), [1, 2]);
+    }
+
+    #[test]
+    fn of_very_many_addresses_a_part_is_sent_at_a_time_and_each_session_has_its_turn() {
+        let sessions = Sessions::default();
+        let names: Vec<(NodeId, String)> =
+            (1..=300).map(|id| (NodeId(id), format!("node-{id}:1"))).collect();
+        let mut open: Vec<OpenSession> = names.iter().map(|(id, _)| sessions.open(*id)).collect();
+        let mut book = OrderBook::default();
+        book.set_addresses(names.iter().map(|(id, name)| (*id, name.as_str())));
+        let mut told = vec![0; 300];
+        let mut round = |book: &mut OrderBook, ms: u64| {
+            book.send_directory(&sessions, Duration::from_millis(ms));
+            let mut sent = 0;
+            for (session, told) in open.iter_mut().zip(&mut told) {
+                while let Ok(message) = session.receiver.try_recv() {
+                    sent += message.unwrap().directory.len();
+                    *told += 1;
+                }
+            }
+            sent
+        };
+        assert_eq!(round(&mut book, 0), 9_900, "33 sessions");
+        assert_eq!(round(&mut book, 19), 0);
+        // One more node: whoever was told already does not go before those who were not.
+        book.set_addresses([(NodeId(301), "node-301:1")].into_iter());
+        let rounds = (1..=9).map(|number| round(&mut book, number * 20)).collect::<Vec<_>>();
+        assert!(rounds.iter().all(|sent| (1..=10_000).contains(sent)), "{rounds:?}");
+        assert_eq!(round(&mut book, 1_000), 0, "all know all");
+        assert!(told.iter().all(|times| (1..=2).contains(times)), "{told:?}");
     }
 }

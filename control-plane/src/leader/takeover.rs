@@ -29,6 +29,10 @@ use crate::{
 /// How long to wait for news at most.
 const INTERVAL: Duration = Duration::from_millis(20);
 
+/// After a step that took so long, there is a pause of the same length: news come in hundreds in a second
+/// when very many groups have to be looked at.
+const LONG_STEP: Duration = Duration::from_millis(2);
+
 fn options(timers: &TakeoverTimers) -> TakeoverOptions {
     TakeoverOptions {
         leaderless_after: Duration::from_millis(timers.leaderless_after_ms),
@@ -63,7 +67,12 @@ pub async fn run(reign: Arc<Reign>) {
         answers,
     };
     loop {
+        let started = reign.now();
         driver.step();
+        let took = reign.now().saturating_sub(started);
+        if took >= LONG_STEP {
+            reign.environment().sleep(took.min(INTERVAL)).await;
+        }
         let wait = driver.wait();
         tokio::select! {
             biased;

@@ -35,11 +35,10 @@ impl Directory {
     pub async fn set(&self, news: &[(NodeId, String)]) -> Result<(), StoreError> {
         {
             let mut addresses = self.addresses.write().unwrap_or_else(PoisonError::into_inner);
-            let before = addresses.clone();
-            addresses.extend(news.iter().cloned());
-            if *addresses == before {
+            if news.iter().all(|(node, address)| addresses.get(node) == Some(address)) {
                 return Ok(());
             }
+            addresses.extend(news.iter().cloned());
             let mut batch = Batch::new();
             batch.put(keys::META, keys::DIRECTORY, records::encode(&*addresses));
             self.store.write(batch)?;

@@ -68,13 +68,12 @@ fn refusal(error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> Change
 
 impl Replica {
     pub(super) fn membership(&self) -> std::sync::Arc<StoredMembership> {
-        self.raft.server_metrics().borrow_watched().membership_config.clone()
+        self.server.borrow_watched().membership_config.clone()
     }
 
     /// Entries that a replica is behind this leader's last; none if this replica does not lead.
     fn lag(&self, replica: u64) -> Option<u64> {
-        let metrics = self.raft.data_metrics();
-        let metrics = metrics.borrow_watched();
+        let metrics = self.data.borrow_watched();
         if replica == self.id().0 {
             return Some(0);
         }

@@ -5,6 +5,7 @@
 //! [`report`](super::report). Here are its parts, its start, its supervision and its end.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -12,7 +13,13 @@ use std::{
     time::Duration,
 };
 
-use openraft::{Config, Raft, async_runtime::WatchReceiver, error::Fatal};
+use openraft::{
+    Config, Raft,
+    alias::WatchReceiverOf,
+    async_runtime::WatchReceiver,
+    error::Fatal,
+    metrics::{RaftDataMetrics, RaftServerMetrics},
+};
 use runtime::{
     raft::{LogStore, RaftRuntime},
     seams::{Environment, Moment},
@@ -85,6 +92,9 @@ pub struct Replica {
     pub(super) record: ReplicaRecord,
     pub(super) shared: Arc<Shared>,
     pub(super) raft: PartitionRaft,
+    /// What the core says of itself, looked at often: so it is not asked for anew each time.
+    pub(super) server: WatchReceiverOf<TypeConfig, RaftServerMetrics<TypeConfig>>,
+    pub(super) data: WatchReceiverOf<TypeConfig, RaftDataMetrics<TypeConfig>>,
     pub(super) view: Arc<GroupView>,
     pub(super) clock: Arc<PartitionClock>,
     pub(super) campaign: Arc<Campaign>,
@@ -176,6 +186,8 @@ impl Replica {
         let this = Arc::new(Self {
             record,
             shared,
+            server: raft.server_metrics(),
+            data: raft.data_metrics(),
             raft,
             view,
             clock,
@@ -307,9 +319,8 @@ impl Replica {
 
     /// The replica that leads, as far as this process has seen.
     pub fn leader(&self) -> Option<Placement> {
-        let metrics = self.raft.server_metrics();
         let (leader, membership) = {
-            let metrics = metrics.borrow_watched();
+            let metrics = self.server.borrow_watched();
             (ReplicaId(metrics.current_leader?), Arc::clone(&metrics.membership_config))
         };
         let seen =
@@ -321,8 +332,7 @@ impl Replica {
     /// The leader that this replica has voted for or was told of last, whether or not it was heard of
     /// since: after its node was lost, it is the one whose loss matters. None if that is itself.
     pub fn followed(&self) -> Option<Placement> {
-        let metrics = self.raft.server_metrics();
-        let metrics = metrics.borrow_watched();
+        let metrics = self.server.borrow_watched();
         let leader = metrics.current_leader.filter(|leader| *leader != self.id().0)?;
         let node = metrics.membership_config.get_node(&leader).map(|node| node.node_id);
         Some(Placement { replica: ReplicaId(leader), node: node.unwrap_or_default() })
@@ -353,13 +363,23 @@ impl Replica {
 
     /// The voters of the latest membership that this replica knows of.
     pub fn voters(&self) -> Vec<Placement> {
-        let metrics = self.raft.server_metrics();
-        let membership = metrics.borrow_watched().membership_config.clone();
+        let membership = self.membership();
         let placement = |replica| Placement {
             replica: ReplicaId(replica),
             node: membership.get_node(&replica).map(|node| node.node_id).unwrap_or_default(),
         };
         membership.voter_ids().map(placement).collect()
+    }
+
+    /// Adds the nodes that these voters are on. A node asks it of all its replicas again and again.
+    pub(crate) fn add_voters_nodes(&self, nodes: &mut BTreeSet<NodeId>) {
+        let metrics = self.server.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        for voter in membership.get_joint_config().iter().flatten() {
+            if let Some(node) = membership.get_node(voter) {
+                nodes.insert(node.node_id);
+            }
+        }
     }
 
     /// Whether this replica believes to lead.
@@ -407,11 +427,16 @@ impl Replica {
             let this = Arc::clone(self);
             tokio::spawn(async move { this.confirm().await });
         }
-        let metrics = self.raft.server_metrics();
-        let membership = metrics.borrow_watched().membership_config.clone();
-        let has_learners = membership.membership().learner_ids().next().is_some();
-        let is_joint = membership.get_joint_config().len() > 1;
-        if self.note_standing() || has_learners || is_joint {
+        let is_changing = {
+            let metrics = self.server.borrow_watched();
+            let membership = metrics.membership_config.membership();
+            // Joint, or with learners.
+            match membership.get_joint_config().as_slice() {
+                [voters] => membership.nodes().count() > voters.len(),
+                _ => true,
+            }
+        };
+        if self.note_standing() || is_changing {
             self.shared.changes.mark(self.id());
         }
     }
@@ -423,7 +448,7 @@ impl Replica {
         if now.since(reported.at) < POSITION_INTERVAL {
             return false;
         }
-        let last = self.raft.data_metrics().borrow_watched().last_log.map(|last| last.index);
+        let last = self.data.borrow_watched().last_log.map(|last| last.index);
         let has_grown = reported.last_index != last;
         *reported = ReportedPosition { last_index: last, at: now };
         has_grown
@@ -432,17 +457,18 @@ impl Replica {
     /// Whether the others' standing has changed since this was last asked. Only the data metrics show
     /// it, and the control plane hands a leadership only to a replica that it knows to be close.
     fn note_standing(&self) -> bool {
-        let data = self.raft.data_metrics().borrow_watched().clone();
+        let data = self.data.borrow_watched();
         let last = data.last_log.map_or(0, |last| last.index + 1);
         let standing = data.replication.iter().flatten().map(|(replica, matched)| {
             let lag = last.saturating_sub(matched.map_or(0, |matched| matched.index + 1));
             (*replica, matched.is_some(), lag.checked_ilog2().unwrap_or(0) / 4)
         });
-        let standing: Vec<Standing> = standing.collect();
         let mut before = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = *before != standing;
-        *before = standing;
-        changed
+        if standing.clone().eq(before.iter().copied()) {
+            return false;
+        }
+        *before = standing.collect();
+        true
     }
 
     /// Ends the replica's part in its group, and returns when nothing of it touches the store any more.

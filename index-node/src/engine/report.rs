@@ -36,8 +36,8 @@ impl Replica {
     /// Where the replica is, for the control plane.
     pub fn report(&self) -> v1::ReplicaReport {
         let failure = self.failure();
-        let server = self.raft.server_metrics().borrow_watched().clone();
-        let data = self.raft.data_metrics().borrow_watched().clone();
+        let server = self.server.borrow_watched().clone();
+        let data = self.data.borrow_watched().clone();
         let state = self.view.state();
         let phase = match failure {
             Some(_) => v1::ReplicaPhase::Failed,
@@ -78,8 +78,8 @@ impl Replica {
         if !self.is_leader() || self.is_doubted() {
             return false;
         }
-        let vote = *self.raft.server_metrics().borrow_watched().vote.leader_id();
-        let committed = self.raft.data_metrics().borrow_watched().cluster_committed;
+        let vote = *self.server.borrow_watched().vote.leader_id();
+        let committed = self.data.borrow_watched().cluster_committed;
         // Its first entry is committed: a quorum took it.
         committed.is_some_and(|committed| committed.leader_id == vote)
     }

@@ -34,7 +34,7 @@ pub(super) struct TakeOver {
 impl Replica {
     fn result(&self, outcome: Outcome, message: impl Into<String>) -> v1::TakeOverResult {
         runtime::mark!("take-over answered", outcome);
-        let term = self.raft.server_metrics().borrow_watched().vote.leader_id().term;
+        let term = self.server.borrow_watched().vote.leader_id().term;
         v1::TakeOverResult {
             group: Some(v1::GroupReplica {
                 partition_id: self.partition().0,

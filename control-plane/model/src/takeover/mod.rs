@@ -26,7 +26,7 @@ mod group;
 mod need;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -44,7 +44,7 @@ pub use call::{
     TakeOverOutcome,
 };
 use group::{Group, Next};
-use need::{Looked, Lookout};
+use need::{Looked, Lookout, Need};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TakeoverOptions {
@@ -69,6 +69,8 @@ pub struct TakeoverOptions {
     pub groups_max: usize,
     /// Groups that one round looks at: the others have their turn in the next ones.
     pub looks_max: usize,
+    /// For how long groups that had to wait have their turn as it was found, before all are looked at again.
+    pub backlog_lasts: Duration,
     /// Groups in one call.
     pub call_groups_max: usize,
     /// How long a finished group waits for others that lost the same node, to be recorded with them.
@@ -89,6 +91,7 @@ impl Default for TakeoverOptions {
             confirmation_grace: Duration::from_millis(500),
             groups_max: 32,
             looks_max: 10_000,
+            backlog_lasts: Duration::from_millis(50),
             call_groups_max: 1_000,
             record_after: Duration::from_millis(250),
         }
@@ -113,10 +116,18 @@ pub struct Takeovers {
     appointed: BTreeMap<PartitionId, Appointed>,
     /// Since when a group needs a leader.
     needed_since: BTreeMap<PartitionId, Duration>,
+    backlog: Backlog,
     finished: Vec<Finished>,
     ended: Vec<Ended>,
     /// Leaderships given to each node that are not committed yet: so that not all go to one.
     given: BTreeMap<NodeId, usize>,
+}
+
+/// Groups that needed a leader at the last look, and had to wait, in their turn.
+#[derive(Clone, Debug, Default)]
+struct Backlog {
+    groups: VecDeque<PartitionId>,
+    until: Duration,
 }
 
 /// What is to be recorded: one outcome for each partition and lost node, the latest.
@@ -159,12 +170,13 @@ impl Takeovers {
         let grace = self.options.confirmation_grace;
         self.appointed.retain(|id, appointed| appointed.holds(state, view, *id, now, grace));
         self.drop_led(state, view, now);
+        if self.groups.is_empty() {
+            self.given.clear();
+        }
+        self.begin_waiting(state, view, now);
         let free = self.options.groups_max.saturating_sub(self.groups.len());
         if free == 0 {
             return;
-        }
-        if self.groups.is_empty() {
-            self.given.clear();
         }
         let TakeoverOptions { leaderless_after, looks_max, .. } = self.options;
         let Looked { mut needs, at, is_all } =
@@ -180,13 +192,7 @@ impl Takeovers {
         }
         let mut needs: Vec<_> = needs
             .into_iter()
-            .filter(|need| !self.groups.contains_key(&need.partition))
-            .filter(|need| !self.paused.contains_key(&need.partition))
-            // What was mere suspicion may be certain by now.
-            .filter(|need| {
-                let is_certain = !need.needs_witness && !is_planted(Bug::DismissedForEver);
-                is_certain || !self.dismissed.contains_key(&need.partition)
-            })
+            .filter(|need| self.may_begin(need))
             .map(|need| {
                 let rates = view.rates_of(need.partition);
                 let heat = rates.reads_per_second + rates.writes_per_second;
@@ -199,9 +205,35 @@ impl Takeovers {
             let turn = tried.cmp(tried_too).then(b.total_cmp(a));
             turn.then(left.partition.cmp(&right.partition))
         });
-        for (_, _, need) in needs.into_iter().take(free) {
+        let later = needs.split_off(free.min(needs.len()));
+        for (_, _, need) in needs {
             self.groups.insert(need.partition, Group::new(need));
         }
+        let groups = later.into_iter().map(|(_, _, need)| need.partition).collect();
+        self.backlog = Backlog { groups, until: now + self.options.backlog_lasts };
+    }
+
+    /// Goes on with those that waited, without looking for others: if a node has led a thousand, a place
+    /// becomes free a thousand times.
+    fn begin_waiting(&mut self, state: &ZoneState, view: &ZoneView, now: Duration) {
+        while now < self.backlog.until && self.groups.len() < self.options.groups_max {
+            let Some(id) = self.backlog.groups.pop_front() else { return };
+            let need = need::need(state, view, id, now, self.options.leaderless_after);
+            if let Some(need) = need.filter(|need| self.may_begin(need)) {
+                self.groups.insert(id, Group::new(need));
+            }
+        }
+    }
+
+    /// Whether nothing is under way, and nothing speaks against a try.
+    fn may_begin(&self, need: &Need) -> bool {
+        let id = need.partition;
+        // What was mere suspicion may be certain by now.
+        let is_certain = !need.needs_witness && !is_planted(Bug::DismissedForEver);
+        !self.appointed.contains_key(&id)
+            && !self.groups.contains_key(&id)
+            && !self.paused.contains_key(&id)
+            && (is_certain || !self.dismissed.contains_key(&id))
     }
 
     /// A leader that reported itself in the meantime ends the takeover.

@@ -100,7 +100,7 @@ fn places(state: &ZoneState, view: &ZoneView, after: Option<Place>) -> impl Iter
     lost.filter(move |place| Some(*place) > after).chain(leaderless.map(Place::Leaderless))
 }
 
-fn need(
+pub(super) fn need(
     state: &ZoneState,
     view: &ZoneView,
     id: PartitionId,

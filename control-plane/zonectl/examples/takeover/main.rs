@@ -132,6 +132,9 @@ async fn size(
             record.led,
             record.last_write_ms()
         );
+        for (message, count) in &record.errors {
+            eprintln!("    {count} writes failed: {message}");
+        }
         trials.push(record);
     }
     processes.stop_all(GRACE).await;

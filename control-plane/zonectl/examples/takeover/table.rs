@@ -62,6 +62,7 @@ mod tests {
             last_decided_ms: None,
             writes_ms: vec![30.0, 41.0, last],
             failed: 0,
+            errors: std::collections::BTreeMap::new(),
         };
         let text = show(&[Size { led: 3, trials: vec![trial(50.0), trial(90.0)] }]);
         assert!(text.contains("50, 90") && text.contains("41, 41") && text.contains('–'), "{text}");

@@ -1,6 +1,6 @@
 //! One loss.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Context;
 use client::{AdminClient, AdminOptions, Client, ObjectMetadata, Options};
@@ -34,8 +34,10 @@ pub struct TrialRecord {
     pub last_decided_ms: Option<f64>,
     /// When each partition acknowledged a write that began at the loss, rising.
     pub writes_ms: Vec<f64>,
-    /// Writes that were not acknowledged within 30 s.
+    /// Writes that were not acknowledged within 30 s, or given up.
     pub failed: u64,
+    /// How often each reason was given for that.
+    pub errors: BTreeMap<String, u64>,
 }
 
 impl TrialRecord {
@@ -74,7 +76,7 @@ pub async fn run(
     let since = environment.now();
     processes.kill(role)?;
     let writes = write_to_each(environment, &client, &led, since);
-    let (acknowledged, failed) = collect(writes).await?;
+    let (acknowledged, errors) = collect(writes).await?;
 
     // What is decided is told a moment after it is done.
     environment.sleep(REST).await;
@@ -84,7 +86,8 @@ pub async fn run(
         first_decided_ms: None,
         last_decided_ms: None,
         writes_ms: acknowledged,
-        failed,
+        failed: errors.values().sum(),
+        errors,
     };
     while let Ok((at, event)) = events.try_recv() {
         let ms = at.since(since).as_secs_f64() * 1e3;
@@ -152,29 +155,44 @@ fn write_to_each(
     client: &Client,
     partitions: &[u64],
     since: Moment,
-) -> JoinSet<Option<f64>> {
+) -> JoinSet<Result<f64, String>> {
     let mut writes = JoinSet::new();
     for (_, key) in keys(client, partitions) {
         let (client, environment) = (client.clone(), environment.clone());
         writes.spawn(async move {
             let put = client.put(key, ObjectMetadata::default(), None).await;
-            put.is_ok().then(|| elapsed_ms(&environment, since))
+            put.map(|_| elapsed_ms(&environment, since)).map_err(|error| without_digits(&error))
         });
     }
     writes
 }
 
-/// When each was acknowledged, rising, and how many were not.
-async fn collect(mut writes: JoinSet<Option<f64>>) -> anyhow::Result<(Vec<f64>, u64)> {
-    let (mut acknowledged, mut failed) = (Vec::new(), 0);
+/// An error's text in which all numbers are alike, so that equal problems are counted together.
+fn without_digits(error: &client::WriteError) -> String {
+    let mut text = String::new();
+    for character in error.to_string().chars() {
+        match character {
+            '0'..='9' if text.ends_with('#') => {}
+            '0'..='9' => text.push('#'),
+            other => text.push(other),
+        }
+    }
+    text
+}
+
+/// When each was acknowledged, rising, and why others were not.
+async fn collect(
+    mut writes: JoinSet<Result<f64, String>>,
+) -> anyhow::Result<(Vec<f64>, BTreeMap<String, u64>)> {
+    let (mut acknowledged, mut errors) = (Vec::new(), BTreeMap::new());
     while let Some(write) = writes.join_next().await {
         match write.context("a write broke down")? {
-            Some(at) => acknowledged.push(at),
-            None => failed += 1,
+            Ok(at) => acknowledged.push(at),
+            Err(message) => *errors.entry(message).or_default() += 1,
         }
     }
     acknowledged.sort_by(f64::total_cmp);
-    Ok((acknowledged, failed))
+    Ok((acknowledged, errors))
 }
 
 async fn last_sequence(endpoints: &[String], environment: &Environment) -> anyhow::Result<u64> {
