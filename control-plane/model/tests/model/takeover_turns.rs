@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use model::{
     NodeId, PartitionId,
+    observation::HeatReport,
     takeover::{CallKind, TakeoverOptions, Takeovers},
 };
 
@@ -31,8 +32,8 @@ fn groups_that_cannot_be_helped_do_not_keep_a_short_look_from_the_others() {
     }
 }
 
-#[test]
-fn groups_that_cannot_be_helped_are_tried_in_turn() {
+/// A world in which node 1 is concluded to be lost, and what it led.
+fn after_a_loss() -> (World, Vec<PartitionId>) {
     let mut world = World::new(60, 3, &["a", "b", "c"]);
     world.settle(400);
     world.kill(NodeId(1));
@@ -41,26 +42,56 @@ fn groups_that_cannot_be_helped_are_tried_in_turn() {
     world.apply(lost).expect("a batch");
     let led: Vec<_> = world.state.partitions_led_by(NodeId(1)).collect();
     assert!(led.len() >= 15, "{led:?}");
+    (world, led)
+}
+
+/// Whom one round takes on, of whom nobody answers.
+fn tried(takeovers: &mut Takeovers, world: &World, now: Duration) -> Vec<PartitionId> {
+    takeovers.begin(&world.state, &world.view, now);
+    let mut tried = Vec::new();
+    for call in takeovers.calls(&world.state, now) {
+        if let CallKind::Collect { groups } = &call.kind {
+            // Both survivors are asked: one of them stands for the try.
+            let asked = groups.iter().filter(|_| call.node == NodeId(2));
+            tried.extend(asked.map(|group| group.partition));
+        }
+        takeovers.call_failed(call.id, "unavailable");
+    }
+    takeovers.calls(&world.state, now);
+    tried
+}
+
+#[test]
+fn who_had_to_wait_begins_in_the_turn_that_the_last_look_found_as_long_as_that_is_new() {
+    let (mut world, led) = after_a_loss();
+    let mut takeovers =
+        Takeovers::new(TakeoverOptions { groups_max: 1, ..TakeoverOptions::default() });
+    let now = world.now;
+    let at = |ms| now + Duration::from_millis(ms);
+    assert_eq!(tried(&mut takeovers, &world, at(0)), [led[0]]);
+    assert_eq!(tried(&mut takeovers, &world, at(5)), [led[1]]);
+    // The last one turns out to be the hottest: that is seen at the next look.
+    let hot = *led.last().expect("not empty");
+    let heat = HeatReport { interval_ms: 1_000, reads: 1_000, ..HeatReport::default() };
+    world.view.heat(NodeId(2), hot, &heat);
+    assert_eq!(tried(&mut takeovers, &world, at(10)), [led[2]]);
+    assert_eq!(tried(&mut takeovers, &world, at(60)), [hot]);
+}
+
+#[test]
+fn groups_that_cannot_be_helped_are_tried_in_turn() {
+    let (world, led) = after_a_loss();
     let mut takeovers =
         Takeovers::new(TakeoverOptions { groups_max: 1, ..TakeoverOptions::default() });
     // Each look takes one group on, and nobody answers. A pause is over before all others had their turn.
     let mut tries: BTreeMap<PartitionId, usize> = led.iter().map(|id| (*id, 0)).collect();
     let mut now = world.now;
     while tries.values().sum::<usize>() < 3 * led.len() {
-        takeovers.begin(&world.state, &world.view, now);
-        let calls = takeovers.calls(&world.state, now);
-        assert!(!calls.is_empty(), "somebody's turn it always is: {tries:?}");
-        for call in calls {
-            if let CallKind::Collect { groups } = &call.kind {
-                // Both survivors are asked: one of them stands for the try.
-                let asked = groups.iter().filter(|_| call.node == NodeId(2));
-                for group in asked {
-                    *tries.entry(group.partition).or_default() += 1;
-                }
-            }
-            takeovers.call_failed(call.id, "unavailable");
+        let turn = tried(&mut takeovers, &world, now);
+        assert!(!turn.is_empty(), "somebody's turn it always is: {tries:?}");
+        for partition in turn {
+            *tries.entry(partition).or_default() += 1;
         }
-        takeovers.calls(&world.state, now);
         now += Duration::from_millis(40);
     }
     assert!(tries.values().all(|tries| *tries == 3), "{tries:?}");
