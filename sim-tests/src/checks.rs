@@ -169,8 +169,10 @@ pub fn is_settled(status: &ZoneStatus, partitions: u32) -> Result<(), String> {
     let counts = status.partitions.unwrap_or_default();
     if counts.under_replicated > 0 || counts.unavailable > 0 {
         return Err(format!(
-            "{} partitions to be replicated fully, and {} to be available",
-            counts.under_replicated, counts.unavailable
+            "{} partitions to be replicated fully, and {} to be available: {}",
+            counts.under_replicated,
+            counts.unavailable,
+            status.problems.join("; ")
         ));
     }
     if status.operations_running > 0 {

@@ -137,6 +137,16 @@ impl Partition {
             || self.has_member_on(node)
     }
 
+    /// A voter on the node that is no longer intended to be one: its addition was given up when the group had
+    /// committed it already, which nobody knew yet. As long as it votes it can be taken back.
+    pub fn forsaken_voter_on(&self, node: NodeId) -> Option<Replica> {
+        let [voters] = self.observed.as_ref()?.voter_sets.as_slice() else { return None };
+        let voter = voters.iter().find(|voter| voter.node == node).copied()?;
+        let is_only = self.target_on(node).is_none()
+            && self.retiring.iter().all(|it| it.replica.node != node || it.replica == voter);
+        is_only.then_some(voter)
+    }
+
     /// Whether the group's observed membership has a replica on the node.
     pub fn has_member_on(&self, node: NodeId) -> bool {
         self.observed.as_ref().is_some_and(|observed| {

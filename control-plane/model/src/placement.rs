@@ -286,6 +286,8 @@ pub enum NoChoice {
 struct Rank {
     /// Another replica of the partition stays in its fault domain.
     shares_domain: bool,
+    /// No replica of the partition votes there already, against the intention.
+    is_new: bool,
     replicas: u32,
     in_flight: u32,
     node: NodeId,
@@ -314,6 +316,7 @@ pub fn choose(
             Some(why) => excluded.push(format!("node {node}: {why}")),
             None => ranked.push(Rank {
                 shares_domain: domains.contains(record.fault_domain.as_str()),
+                is_new: partition.forsaken_voter_on(*node).is_none(),
                 replicas: loads.replicas(*node),
                 in_flight: loads.in_flight(*node),
                 node: *node,
@@ -354,7 +357,7 @@ fn why_not(
     record: &Node,
     bytes: u64,
 ) -> Option<String> {
-    if partition.is_on(node) {
+    if partition.is_on(node) && partition.forsaken_voter_on(node).is_none() {
         return Some("it holds a replica already".into());
     }
     if let Some(why) = record.why_not_eligible() {

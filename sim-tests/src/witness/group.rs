@@ -208,8 +208,28 @@ impl Group {
                 let sentence = format!("replica {id} removed {lost}, which is committed");
                 Err(self.problem("G2", sentence))
             }
-            None => Ok(()),
+            None => {
+                let first = entries
+                    .iter()
+                    .filter(|entry| {
+                        entry.index >= covered && replica.log.get(&entry.index) != Some(*entry)
+                    })
+                    .map(|entry| entry.index)
+                    .min();
+                if let Some(first) = first {
+                    self.lets_go(id, first);
+                }
+                Ok(())
+            }
         }
+    }
+
+    /// The replica has removed what it had from this index on: whether a crash brings that back or not, is as
+    /// good, and what was synced there counts no more.
+    fn lets_go(&mut self, id: u64, first: u64) {
+        let Some(replica) = self.replicas.get_mut(&id) else { return };
+        let kept = replica.log.range(..first).next_back().map(|(_, position)| *position);
+        replica.durable = replica.durable.min(kept.max(replica.purged).max(replica.applied));
     }
 
     /// After a batch.
@@ -257,8 +277,12 @@ impl Group {
 
     /// Something that was not known to be committed is.
     fn is_committed(&self, position: Position) -> Result<(), Problem> {
+        // A leader that had the entry may have committed it, after others that had it not had led in vain.
+        let with_it = |(_, began): &(&Leader, &Option<Position>)| **began >= Some(position);
+        let by = self.leaders.iter().rev().find(with_it).map(|(leader, _)| *leader);
+        let by = by.unwrap_or(position.leader).max(position.leader);
         for (leader, began) in &self.leaders {
-            if *leader > position.leader && *began < Some(position) {
+            if *leader > by && *began < Some(position) {
                 let sentence = format!(
                     "{position} is committed, although {leader} leads, whose log ended with {}",
                     shown(*began)
@@ -304,10 +328,14 @@ impl Group {
         self.voters.entry(position).or_insert(voters);
     }
 
-    /// Everything through `position` in the replica's log is synced.
+    /// Everything through `position` in the replica's log is synced, as far as it is there still.
     pub fn synced(&mut self, id: u64, position: Position) {
         if let Some(replica) = self.replicas.get_mut(&id) {
-            replica.durable = replica.durable.max(Some(position));
+            let is_there = replica.log.get(&position.index) == Some(&position)
+                || replica.purged.max(replica.applied) >= Some(position);
+            let below = || replica.log.range(..position.index).next_back().map(|(_, below)| *below);
+            let synced = if is_there { Some(position) } else { below() };
+            replica.durable = replica.durable.max(synced);
         }
     }
 }

@@ -92,6 +92,22 @@ fn a_deposed_leader_commits_nothing() {
 }
 
 #[test]
+fn an_entry_that_a_later_leader_has_may_be_committed_after_one_that_had_it_not() {
+    let mut group = group();
+    // 3 leads in term 2 without the entry, and reaches nobody; in term 3 it is 1 again, which has it.
+    group.appends(3, at(2, 3, 1), 9, None).unwrap();
+    group.appends(1, at(3, 1, 2), 10, None).unwrap();
+    group.synced(1, at(3, 1, 2));
+    replicate(&mut group, 2, at(1, 1, 1), 8);
+    group.applies(1, at(1, 1, 1)).unwrap();
+    replicate(&mut group, 2, at(3, 1, 2), 10);
+    group.applies(1, at(3, 1, 2)).unwrap();
+    // Whoever leads after that has to have it.
+    let problem = group.appends(3, at(4, 3, 2), 11, None).unwrap_err();
+    assert_eq!(problem.guarantee, "G2");
+}
+
+#[test]
 fn what_a_disk_that_is_not_watched_holds_is_not_judged() {
     let mut group = group();
     group.unwatch(2);
@@ -147,6 +163,21 @@ fn a_committed_entry_is_removed_only_when_it_is_applied() {
 #[test]
 fn a_disk_keeps_what_was_synced() {
     let mut group = group();
+    group.boots(1, Replica::default()).unwrap_err();
+}
+
+#[test]
+fn what_was_synced_and_then_removed_for_a_new_leader_may_be_there_after_a_crash_or_not() {
+    let mut gone = Replica::default();
+    gone.log.insert(0, at(0, 0, 0));
+    let mut group = group();
+    group.boots(1, gone.clone()).unwrap_err();
+    group.replica(1).log.remove(&1);
+    group.removed(1, &[at(1, 1, 1)]).unwrap();
+    // The sync that was asked for when it was written ends only now.
+    group.synced(1, at(1, 1, 1));
+    group.boots(1, gone).unwrap();
+    // The founders' entry was not removed.
     group.boots(1, Replica::default()).unwrap_err();
 }
 

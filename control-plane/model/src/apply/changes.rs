@@ -55,13 +55,19 @@ impl Applier<'_> {
             })?),
             None => None,
         };
-        if let Some(node) = proposal.add {
-            self.node(node)?;
-            self.check_addition(id, partition, node)?;
+        let forsaken = proposal.add.and_then(|node| partition.forsaken_voter_on(node));
+        match (proposal.add, forsaken) {
+            (Some(node), None) => {
+                self.node(node)?;
+                self.check_addition(id, partition, node)?;
+            }
+            (Some(node), Some(_)) => self.check_eligible(node)?,
+            (None, _) => {}
         }
         let (origin, parent) = self.check_purpose(proposal, partition, remove)?;
         self.check_budget(remove, proposal.add)?;
-        let add = proposal.add.map(|node| Replica { id: self.added_replica(), node });
+        let new = |node| Replica { id: self.added_replica(), node };
+        let add = forsaken.or_else(|| proposal.add.map(new));
         let change = ReplicaChange { partition: id, remove, add };
         let kind = match proposal.purpose {
             ChangePurpose::Repair | ChangePurpose::ReplaceFailed => OperationKind::Repair(change),
@@ -162,6 +168,10 @@ impl Applier<'_> {
         {
             return Err(Refusal::ReplicaThereAlready { partition: id, node: to, replica });
         }
+        self.check_eligible(to)
+    }
+
+    fn check_eligible(&self, to: NodeId) -> Result<(), Refusal> {
         match self.node(to)?.why_not_eligible() {
             Some(why) => Err(Refusal::NodeNotEligible { node: to, why }),
             None => Ok(()),
@@ -262,6 +272,8 @@ impl Applier<'_> {
                     partition.preferred_leader = change.add.map(|add| add.id);
                 }
             }
+            // One that was given up, and is taken back.
+            partition.retiring.retain(|retiring| Some(retiring.replica) != change.add);
             partition.targets.extend(change.add);
             partition.targets.sort_unstable();
         });

@@ -2,8 +2,10 @@
 //! moves any more (G9).
 
 use model::{
-    Action, Applied, NodeId, OperationId, Refusal, ZoneView, node::NodeState,
-    operation::OperationState, status,
+    Action, Applied, NodeId, OperationId, Refusal, ZoneView,
+    node::NodeState,
+    operation::{OperationKind, OperationState},
+    status,
 };
 use proptest::prelude::*;
 
@@ -160,6 +162,41 @@ fn a_move_goes_on_although_another_voter_is_lost_and_then_the_lost_one_is_replac
     assert_eq!(record.state, OperationState::Succeeded);
     assert!(world.state.partition(id).expect("there").target_on(to).is_some());
     assert_eq!(world.state.target_count(lost), 0, "the move must not hold up the repair");
+}
+
+#[test]
+fn a_repair_that_was_cancelled_when_the_group_had_committed_it_already_is_taken_up_again() {
+    // Four nodes: with one lost, nobody but the node of that repair could take the replica.
+    let mut world = zone(1, 4);
+    let (id, partition) = world.state.partitions().first().expect("some");
+    let leader = partition.leader.expect("led").replica;
+    let follower = partition.targets.iter().find(|target| target.id != leader);
+    let (id, lost) = (*id, follower.expect("three").node);
+    world.kill(lost);
+    let repair = |world: &World| {
+        let operation = world.state.partition(id)?.change?;
+        match &world.state.operation(operation)?.kind {
+            OperationKind::Repair(change) => Some((operation, change.add?)),
+            _ => None,
+        }
+    };
+    let (operation, added) = (0..700)
+        .find_map(|_| {
+            world.step();
+            let (operation, added) = repair(&world)?;
+            let membership = world.groups[&id].membership.as_ref()?;
+            membership.is_voter(added.id).then_some((operation, added))
+        })
+        .expect("a repair");
+    // It commits the joint state, and at once what comes after it.
+    let membership = world.groups.get_mut(&id).and_then(|group| group.membership.as_mut());
+    membership.expect("just seen").voter_sets.remove(0);
+    world.apply(Action::CancelOperation { operation }).expect("the leader does not know it yet");
+    assert!(world.state.partition(id).expect("there").target_on(lost).is_some());
+    world.settle(300);
+    let partition = world.state.partition(id).expect("there");
+    assert_eq!(partition.target(added.id), Some(added), "no data are moved again");
+    assert!(partition.is_settled() && world.state.target_count(lost) == 0);
 }
 
 #[test]
