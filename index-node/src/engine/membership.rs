@@ -197,7 +197,8 @@ impl Replica {
             return Ok(());
         }
         if !self.is_leader() {
-            return match self.leader() {
+            // Asked again right after it: the new leader may not have been heard of yet.
+            return match self.followed() {
                 Some(leader) if leader.replica == to => Ok(()),
                 Some(_) | None => Err(ChangeError::NotLeader),
             };
