@@ -3,7 +3,6 @@
 mod accrual;
 mod agenda;
 mod bad_input;
-mod balance;
 mod bench;
 mod brake;
 mod commands;
