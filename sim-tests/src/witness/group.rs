@@ -333,7 +333,10 @@ impl Group {
         if let Some(replica) = self.replicas.get_mut(&id) {
             let is_there = replica.log.get(&position.index) == Some(&position)
                 || replica.purged.max(replica.applied) >= Some(position);
-            let below = || replica.log.range(..position.index).next_back().map(|(_, below)| *below);
+            // What a newer leader has put below was written later than what this sync covers.
+            let older = |below: &Position| below.leader <= position.leader;
+            let below =
+                || replica.log.range(..position.index).rev().map(|(_, below)| *below).find(older);
             let synced = if is_there { Some(position) } else { below() };
             replica.durable = replica.durable.max(synced);
         }

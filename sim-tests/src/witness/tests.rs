@@ -182,6 +182,21 @@ fn what_was_synced_and_then_removed_for_a_new_leader_may_be_there_after_a_crash_
 }
 
 #[test]
+fn a_late_sync_covers_nothing_that_a_newer_leader_wrote_after_it_was_asked_for() {
+    let mut group = group();
+    group.appends(1, at(1, 1, 2), 9, None).unwrap();
+    for index in [1, 2] {
+        group.replica(1).log.remove(&index);
+    }
+    group.removed(1, &[at(1, 1, 1), at(1, 1, 2)]).unwrap();
+    group.appends(1, at(2, 2, 1), 10, None).unwrap();
+    group.synced(1, at(1, 1, 2));
+    let mut found = Replica::default();
+    found.log.insert(0, at(0, 0, 0));
+    group.boots(1, found).unwrap();
+}
+
+#[test]
 fn what_cannot_be_understood_is_reported() {
     let witness = Witness::default();
     let store = SimulatedDisk::new().open(&control_plane::families(), &Environment::production());

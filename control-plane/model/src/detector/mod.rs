@@ -51,8 +51,8 @@ use verdict::{Condition, Verdicts};
 pub const REDIAL_FOR: Duration = Duration::from_millis(100);
 
 /// Nodes that are dialled within one [`DetectorOptions::probe_interval`], of those whose session has just broken and
-/// of the others without session each. A new leader has no session with anybody
-/// at first: dialling a thousand nodes ten times a second would keep it from taking their sessions.
+/// of the others without session each. A new leader has no session with anybody at first: dialling a thousand nodes
+/// ten times a second would keep it from taking their sessions.
 pub const PROBED_AT_ONCE_MAX: usize = 100;
 
 /// Judges in rounds. One for each leadership.
