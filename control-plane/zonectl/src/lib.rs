@@ -6,6 +6,7 @@
 //! - [`tables`]: what people see instead.
 //! - [`explanation`]: what `zonectl explain` prints.
 //! - [`brake`]: the brake in a line.
+//! - [`plan`]: what `zonectl plan` prints.
 //! - [`failure`]: why a command failed, in plain words, and the exit code for it.
 //! - `diagnosis`: whether it failed because the two sides do not agree about TLS.
 //! - [`zone_process`]: a zone's processes on this machine: start, kill, freeze, restart one by its role.
@@ -27,6 +28,7 @@ pub mod explanation;
 pub mod failure;
 pub mod forms;
 pub mod load;
+pub mod plan;
 pub mod tables;
 pub mod text;
 pub mod zone_process;

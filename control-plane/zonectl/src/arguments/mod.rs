@@ -5,6 +5,7 @@ mod changes;
 mod global;
 mod load;
 mod objects;
+mod plan;
 mod zone;
 
 use clap::{Parser, Subcommand};
@@ -16,6 +17,7 @@ pub use changes::{
 pub use global::{Global, OutputFormat, TlsArguments};
 pub use load::LoadArguments;
 pub use objects::{DeleteArguments, GetArguments, KeyArguments, ListArguments, PutArguments};
+pub use plan::PlanArguments;
 pub use zone::{
     DevUpArguments, DevVerb, EventsArguments, InitArguments, SplitArguments, StatusArguments,
 };
@@ -23,6 +25,7 @@ pub use zone::{
 use self::{
     brake::BRAKE_HELP,
     load::{DEMO_HELP, LOAD_HELP},
+    plan::PLAN_HELP,
 };
 use crate::demo::DemoArguments;
 
@@ -113,6 +116,9 @@ pub enum Verb {
         zonectl rebalance --dry-run\n  \
         zonectl rebalance --wait")]
     Rebalance(RebalanceArguments),
+    /// Plan where replicas should be, for a problem in a file: what if this node went, what if load doubled?
+    #[command(after_long_help = PLAN_HELP)]
+    Plan(PlanArguments),
     /// Operations: what the zone is changing, how far it is, and why.
     #[command(
         subcommand,
@@ -248,6 +254,13 @@ mod tests {
             ("zonectl brake override --for soon --reason x", "--for"),
             ("zonectl brake override --for 10m", "--reason"),
             ("zonectl brake override --reason x", "--for"),
+            ("zonectl plan", "--problem"),
+            ("zonectl plan --problem x --time-limit 0s", "more than 0s"),
+            ("zonectl plan --problem x --time-limit 2days", "at most 1day"),
+            ("zonectl plan --problem x --rounds 0", "--rounds"),
+            ("zonectl plan --problem x --rounds 3 --time-limit 5s", "--time-limit"),
+            ("zonectl plan --problem x --planned-rounds 3", "--rounds"),
+            ("zonectl plan --problem x --lanes 257", "1..=256"),
             ("zonectl frobnicate", "frobnicate"),
         ] {
             let error = parse(line).unwrap_err();

@@ -9,6 +9,7 @@ mod node;
 mod objects;
 mod operation;
 mod partition;
+mod plan;
 mod rebalance;
 mod split_keys;
 mod status;
@@ -164,6 +165,7 @@ async fn carry_out(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Node(verb) => node::run(context, verb).await,
         Verb::Explain(verb) => explain::run(context, verb).await,
         Verb::Partition(verb) => partition::run(context, verb).await,
+        Verb::Plan(arguments) => plan::run(context, arguments).await,
         Verb::Rebalance(arguments) => rebalance::run(context, &arguments).await,
         Verb::Operation(verb) => operation::run(context, verb).await,
         Verb::Brake(verb) => brake::run(context, verb).await,

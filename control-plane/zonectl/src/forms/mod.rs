@@ -9,6 +9,7 @@ mod node;
 mod objects;
 mod operation;
 mod partition;
+mod plan;
 mod status;
 
 pub use brake::BrakeForm;
@@ -16,6 +17,7 @@ pub use node::{NodeDetailForm, NodeExplanationForm, NodeForm};
 pub use objects::{DeletedForm, ItemForm, ListForm, PutForm};
 pub use operation::{EventForm, OperationForm, RebalanceForm};
 pub use partition::{PartitionDetailForm, PartitionForm};
+pub use plan::{BoundForm, CostForm, PlaceForm, PlanForm, SearchForm, ViolationsForm};
 pub use status::{InitForm, MemberForm, StatusForm};
 
 /// The wire says zero, or empty, for "none".

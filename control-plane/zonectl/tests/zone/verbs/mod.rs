@@ -7,6 +7,7 @@ mod load;
 mod looking;
 mod moving;
 mod objects;
+mod plan;
 mod tls;
 mod usage;
 

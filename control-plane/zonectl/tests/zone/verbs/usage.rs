@@ -70,6 +70,8 @@ async fn wrong_usage_is_exit_code_2_and_names_what_is_wrong() {
         (&["dev", "up", "--index-nodes", "0"], "--index-nodes"),
         (&["dev", "up", "--index-nodes", "2", "--data", "/nonexistent"], "--replication-factor"),
         (&["demo", "--keys-min", "5", "--keys-max", "4"], "--keys-min"),
+        (&["plan"], "--problem"),
+        (&["plan", "--problem", "p", "--rounds", "1", "--time-limit", "1s"], "--time-limit"),
         (&["completions", "tcl"], "tcl"),
     ] {
         let ended = run(command(&zonectl_program()).args(arguments)).await;
@@ -86,6 +88,7 @@ async fn help_is_an_answer_with_examples() {
         &["status"],
         &["node"],
         &["partition"],
+        &["plan"],
         &["rebalance"],
         &["operation"],
         &["events"],

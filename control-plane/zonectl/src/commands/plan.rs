@@ -1,0 +1,205 @@
+//! `zonectl plan`.
+
+use std::{
+    fs::File,
+    io::{self, IsTerminal, Read},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use model::reassignment::{
+    DESCENT_ROUNDS, LANES_MAX, Problem, Solution, Solver, form::ProblemForm,
+};
+use runtime::seams::Environment;
+
+use super::Context;
+use crate::{
+    arguments::PlanArguments,
+    failure::Failure,
+    forms::{PlanForm, SearchForm},
+    plan,
+};
+
+/// Bytes of a problem that are read at most: two million replicas need about a third of it.
+const PROBLEM_BYTES_MAX: u64 = 1 << 30;
+
+pub async fn run(context: &Context, arguments: PlanArguments) -> Result<(), Failure> {
+    let name = match arguments.problem.to_str() {
+        Some("-") => "standard input".to_owned(),
+        _ => arguments.problem.display().to_string(),
+    };
+    let is_interrupted = Arc::new(AtomicBool::new(false));
+    let environment = context.environment.clone();
+    let (problem_name, stop) = (name.clone(), is_interrupted.clone());
+    let search = tokio::task::spawn_blocking(move || -> Result<PlanForm, Failure> {
+        let problem = read(&problem_name, &arguments.problem)?;
+        let effort = Effort::new(&arguments);
+        let (solution, elapsed) = search(&environment, &problem, effort, &stop);
+        let search = SearchForm::new(&solution, effort.lanes, effort.seed, elapsed);
+        Ok(PlanForm::new(problem_name, &problem, &solution, search))
+    });
+    tokio::pin!(search);
+    let found = tokio::select! {
+        found = &mut search => found,
+        _ = tokio::signal::ctrl_c() => {
+            is_interrupted.store(true, Ordering::Relaxed);
+            search.await
+        }
+    };
+    let form = found.map_err(|_| Failure::Command("the search ended with a panic".into()))??;
+    context.show(&form, plan::text)?;
+    if form.feasible {
+        return Ok(());
+    }
+    Err(Failure::Command(format!(
+        "the answer still breaks rules ({}); more capacity, more nodes that may receive, or more time \
+         would help",
+        form.violations_after.brief()
+    )))
+}
+
+/// Reads a problem and checks it. `name`: what it is called in errors.
+fn read(name: &str, path: &Path) -> Result<Problem, Failure> {
+    let cannot = || Failure::io(format!("cannot read the problem from {name}"));
+    let reader: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(File::open(path).map_err(cannot())?)
+    };
+    let mut text = Vec::new();
+    reader.take(PROBLEM_BYTES_MAX + 1).read_to_end(&mut text).map_err(cannot())?;
+    if text.len() as u64 > PROBLEM_BYTES_MAX {
+        return Err(Failure::Command(format!(
+            "{name} has more than {PROBLEM_BYTES_MAX} bytes: so large a problem is not read"
+        )));
+    }
+    let form: ProblemForm = serde_json::from_slice(&text)
+        .map_err(|error| Failure::Command(format!("{name} is not a problem: {error}")))?;
+    Problem::new(&form)
+        .map_err(|error| Failure::Command(format!("{name} cannot be planned for: {error}")))
+}
+
+/// How much is searched, and how.
+#[derive(Clone, Copy, Debug)]
+struct Effort {
+    limit: Limit,
+    lanes: usize,
+    seed: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Limit {
+    Time(Duration),
+    Rounds { rounds: u32, planned: u32 },
+}
+
+impl Effort {
+    fn new(arguments: &PlanArguments) -> Self {
+        let limit = match arguments.rounds {
+            None => Limit::Time(arguments.time_limit),
+            Some(rounds) => {
+                let planned = arguments.planned_rounds.unwrap_or(rounds);
+                Limit::Rounds { rounds: rounds.get(), planned: planned.get() }
+            }
+        };
+        let processors = || thread::available_parallelism().map_or(1, usize::from);
+        let lanes = arguments.lanes.map_or_else(processors, usize::from).min(LANES_MAX);
+        Self { limit, lanes, seed: arguments.seed }
+    }
+}
+
+/// Searches until the limit, or until it is told to stop: at least one round, and always whole ones. Returns how
+/// long it took, too.
+fn search(
+    environment: &Environment,
+    problem: &Problem,
+    effort: Effort,
+    stop: &AtomicBool,
+) -> (Solution, Duration) {
+    let started = environment.now();
+    let elapsed = || environment.now().since(started);
+    let mut solver = Solver::new(problem, effort.seed, effort.lanes);
+    if let Limit::Rounds { planned, .. } = effort.limit {
+        solver.plan_rounds(planned);
+    }
+    let bar = bar(effort.limit);
+    let first_cost = solver.best_cost();
+    loop {
+        solver.round();
+        bar.set_message(message(solver.rounds(), first_cost, solver.best_cost()));
+        let is_done = match effort.limit {
+            Limit::Rounds { rounds, .. } => {
+                bar.set_position(solver.rounds().into());
+                solver.rounds() >= rounds
+            }
+            Limit::Time(limit) => {
+                let elapsed = elapsed();
+                bar.set_position(millis(elapsed.min(limit)));
+                if solver.rounds() <= DESCENT_ROUNDS {
+                    solver.plan_rounds(rounds_within(solver.rounds(), elapsed, limit));
+                }
+                elapsed >= limit
+            }
+        };
+        if is_done || stop.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    bar.finish_and_clear();
+    (solver.solution(), elapsed())
+}
+
+/// How many rounds there will be within the limit, if they go on taking as long as those that are done.
+fn rounds_within(done: u32, elapsed: Duration, limit: Duration) -> u32 {
+    let each = elapsed.as_nanos() / u128::from(done.max(1));
+    let left = limit.saturating_sub(elapsed).as_nanos();
+    done.saturating_add(u32::try_from(left / each.max(1)).unwrap_or(u32::MAX / 2))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A bar on a terminal only: what is piped somewhere gets the answer and nothing else.
+fn bar(limit: Limit) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let length = match limit {
+        Limit::Time(limit) => millis(limit),
+        Limit::Rounds { rounds, .. } => rounds.into(),
+    };
+    let bar = ProgressBar::new(length);
+    let style = ProgressStyle::with_template("{bar:24} {percent:>3} %, {eta} left: {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+fn message(rounds: u32, before: i64, now: i64) -> String {
+    let change = plan::change(before, now);
+    format!("round {rounds}, cost {now}{change}; Ctrl-C ends it with what it has")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_are_foreseen_from_those_that_are_done() {
+        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        assert_eq!(rounds_within(2, second, minute), 2 + 118);
+        assert_eq!(rounds_within(1, 2 * minute, minute), 1);
+        assert_eq!(rounds_within(1, Duration::ZERO, Duration::MAX), 1 + u32::MAX / 2);
+    }
+
+    #[test]
+    fn the_live_line_says_what_has_been_gained() {
+        assert!(message(7, 200, 150).starts_with("round 7, cost 150 (−25.0 %)"));
+    }
+}
