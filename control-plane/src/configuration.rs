@@ -37,6 +37,8 @@ pub struct Configuration {
 #[serde(deny_unknown_fields, default)]
 pub struct RaftOptions {
     pub heartbeat_interval_ms: u64,
+    /// A member that hears nothing of its leader becomes a candidate after the greater of these two, for so long it
+    /// lets nobody else lead, and a random time between both: with 200 and 400 after 600 to 800 ms.
     pub election_timeout_min_ms: u64,
     pub election_timeout_max_ms: u64,
     /// A leader that no quorum has acknowledged for so long closes its sessions and gives no orders.
@@ -97,8 +99,8 @@ impl Default for RaftOptions {
     fn default() -> Self {
         Self {
             heartbeat_interval_ms: 50,
-            election_timeout_min_ms: 250,
-            election_timeout_max_ms: 500,
+            election_timeout_min_ms: 200,
+            election_timeout_max_ms: 400,
             quorum_timeout_ms: 500,
             snapshot_after_entries: 5_000,
             entries_kept: 5_000,

@@ -3,9 +3,9 @@
 use std::{fmt::Write, time::Duration};
 
 use crate::{
-    forms::NodeExplanationForm,
-    tables::event_line,
-    text::{show_bytes, show_duration},
+    forms::{EventForm, NodeExplanationForm, PartitionExplanationForm},
+    tables::{event_line, operation_line},
+    text::{count, show_bound, show_bytes, show_duration},
 };
 
 /// Events that are shown, the newest ones.
@@ -70,6 +70,73 @@ pub fn node(explanation: &NodeExplanationForm) -> String {
     ] {
         let _ = writeln!(text, "  {name:<22}{value}");
     }
+    ledger(&mut text, events);
+    text.trim_end().to_owned()
+}
+
+/// Why a partition is where it is.
+pub fn partition(explanation: &PartitionExplanationForm) -> String {
+    let PartitionExplanationForm { detail, led_because, places, events } = explanation;
+    let partition = &detail.partition;
+    let name = |id: u64| {
+        let place = places.iter().find(|place| place.node_id == id);
+        let name = place.and_then(|place| place.node_name.clone());
+        name.unwrap_or_else(|| format!("node {id}"))
+    };
+    let leader = match partition.leader_node_id {
+        Some(id) => format!("is led by {}", name(id)),
+        None => "has no leader that is confirmed".to_owned(),
+    };
+    let health = match (partition.available, partition.under_replicated) {
+        (true, false) => "available, with all the replicas that it should have",
+        (true, true) => "available, with fewer healthy replicas than it should have",
+        (false, _) => "not available",
+    };
+    let mut text = format!(
+        "Partition {}, from {} to {}, {leader}; it is {health}.\n\nWhy there:\n",
+        partition.id,
+        show_bound(&partition.start_key, "the lowest key"),
+        show_bound(&partition.end_key, "the highest key"),
+    );
+    let because = match led_because {
+        Some(event) => event_line(event),
+        None => "the ledger goes back no further".to_owned(),
+    };
+    let _ = writeln!(text, "  its leader: {because}");
+    for place in places {
+        let role = place.role.as_deref().unwrap_or("not reported");
+        let behind = match place.lag_entries {
+            Some(0) | None => String::new(),
+            Some(lag) => format!(", {}", count(lag, "entry behind", "entries behind")),
+        };
+        let domain = place.fault_domain.as_deref().unwrap_or("unknown");
+        let state = place.node_state.unwrap_or("unknown");
+        let why = match &place.placed_by {
+            Some(operation) => format!(
+                "operation {}, {} (asked by {}): {}",
+                operation.id, operation.summary, operation.origin, operation.reason
+            ),
+            None => {
+                "placed when the partition was made, or longer ago than is remembered".to_owned()
+            }
+        };
+        let _ = writeln!(
+            text,
+            "  replica {} on {} ({domain}, {state}), {role}{behind}: {why}",
+            place.replica_id,
+            name(place.node_id),
+        );
+    }
+    for operation in detail.operations.iter().filter(|operation| !operation.has_ended()) {
+        let _ = writeln!(text, "\nIt is being changed: {}", operation_line(operation));
+        let _ = writeln!(text, "  because: {}", operation.reason);
+    }
+    ledger(&mut text, events);
+    text.trim_end().to_owned()
+}
+
+/// The newest events, and how many are left out.
+fn ledger(text: &mut String, events: &[EventForm]) {
     let skipped = events.len().saturating_sub(EVENTS_MAX);
     let _ = match (skipped, events.is_empty()) {
         (_, true) => writeln!(text, "\nThe ledger has nothing about it any more."),
@@ -81,5 +148,4 @@ pub fn node(explanation: &NodeExplanationForm) -> String {
     for event in &events[skipped..] {
         let _ = writeln!(text, "{}", event_line(event));
     }
-    text.trim_end().to_owned()
 }

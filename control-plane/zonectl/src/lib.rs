@@ -3,6 +3,7 @@
 //! - [`arguments`]: what can be said on the command line.
 //! - [`commands`]: one function for each verb.
 //! - [`forms`]: the JSON forms. Their field names are stable.
+//! - [`snapshot`]: a zone as a problem for `zonectl plan`.
 //! - [`tables`]: what people see instead.
 //! - [`explanation`]: what `zonectl explain` prints.
 //! - [`brake`]: the brake in a line.
@@ -29,6 +30,7 @@ pub mod failure;
 pub mod forms;
 pub mod load;
 pub mod plan;
+pub mod snapshot;
 pub mod tables;
 pub mod text;
 pub mod zone_process;

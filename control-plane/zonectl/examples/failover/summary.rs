@@ -40,6 +40,9 @@ pub struct Row {
     pub slowest_sync_ms: Option<Spread>,
     /// The latest that a thread woke up in each trial.
     pub latest_wake_ms: Option<Spread>,
+    /// How much of the processors' time was used, and how much was taken by others on the same host.
+    pub busy_percent: Option<Spread>,
+    pub stolen_percent: Option<Spread>,
     /// How often a node was called down, and how often one was suspected.
     pub called_down: u64,
     pub suspected: u64,
@@ -104,6 +107,8 @@ pub fn row(fault: Fault, all: &[TrialRecord]) -> Option<Row> {
         longest_pause_ms: spread(&|trial| Some(trial.longest_pause_ms)),
         slowest_sync_ms: spread(&|trial| Some(trial.machine.slowest_sync_ms)),
         latest_wake_ms: spread(&|trial| Some(trial.machine.latest_wake_ms)),
+        busy_percent: spread(&|trial| Some(trial.machine.busy_percent)),
+        stolen_percent: spread(&|trial| Some(trial.machine.stolen_percent)),
         completed: sum(&|trial| trial.completed),
         failed: sum(&|trial| trial.failed),
         unknown: sum(&|trial| trial.unknown),

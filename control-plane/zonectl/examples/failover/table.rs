@@ -38,6 +38,16 @@ fn spread(spread: Option<Spread>) -> Cell {
     }
 }
 
+/// Two parts of a whole, in percent.
+fn share(busy: Option<Spread>, stolen: Option<Spread>) -> Cell {
+    match (busy, stolen) {
+        (Some(busy), Some(stolen)) => {
+            number(format!("{:.0} %, {:.0} %", busy.median, stolen.median))
+        }
+        _ => number("–"),
+    }
+}
+
 /// The tables, the goals, what was not run and why, and what failed.
 pub fn show(outcome: &Outcome<'_>) -> String {
     let Outcome { rows, not_run, ratios, failures } = *outcome;
@@ -51,6 +61,7 @@ pub fn show(outcome: &Outcome<'_>) -> String {
         "last writes",
         "longest wait",
         "machine's sync",
+        "busy, stolen",
         "failed",
         "unknown",
         "lost",
@@ -65,6 +76,7 @@ pub fn show(outcome: &Outcome<'_>) -> String {
             spread(row.last_again_ms),
             spread(row.longest_wait_ms),
             spread(row.slowest_sync_ms),
+            share(row.busy_percent, row.stolen_percent),
             number(row.failed),
             number(row.unknown),
             number(row.lost),
@@ -79,8 +91,9 @@ pub fn show(outcome: &Outcome<'_>) -> String {
          (The control plane's leader: another member answers as leader; it has committed that it leads.)\n\
          first, last writes: the fastest and the slowest partition of a trial acknowledges a write again\n\
          that began after the fault. longest wait: the slowest request of a trial. machine's sync: the slowest\n\
-         of one small file beside it, 20 times a second; what is slow there is slow for everybody. lost:\n\
-         acknowledged and not there afterwards.\n",
+         of one small file beside it, 20 times a second; what is slow there is slow for everybody. busy, stolen:\n\
+         parts of the processors' time in the median trial, the second taken by others on the same host.\n\
+         lost: acknowledged and not there afterwards.\n",
     );
     goals(&mut text, rows);
     comparisons(&mut text, ratios);

@@ -48,6 +48,9 @@ pub enum ExplainVerb {
         /// Id or name.
         node: String,
     },
+    /// Why a partition is where it is: who leads it and why, what brought each replica to its node, and what the
+    /// ledger has about it.
+    Partition { partition: u64 },
     /// What the failure detector saw and found lately, as lines of JSON: its judgements can be made again from
     /// them.
     Signals,

@@ -6,6 +6,7 @@ mod global;
 mod load;
 mod objects;
 mod plan;
+mod snapshot;
 mod zone;
 
 use clap::{Parser, Subcommand};
@@ -18,6 +19,7 @@ pub use global::{Global, OutputFormat, TlsArguments};
 pub use load::LoadArguments;
 pub use objects::{DeleteArguments, GetArguments, KeyArguments, ListArguments, PutArguments};
 pub use plan::PlanArguments;
+pub use snapshot::SnapshotVerb;
 pub use zone::{
     DevUpArguments, DevVerb, EventsArguments, InitArguments, SplitArguments, StatusArguments,
 };
@@ -26,6 +28,7 @@ use self::{
     brake::BRAKE_HELP,
     load::{DEMO_HELP, LOAD_HELP},
     plan::PLAN_HELP,
+    snapshot::SNAPSHOT_HELP,
 };
 use crate::demo::DemoArguments;
 
@@ -98,6 +101,7 @@ pub enum Verb {
         after_help = "Examples:\n  \
         zonectl explain node node-2\n  \
         zonectl explain node 2 -o json | jq .signals\n  \
+        zonectl explain partition 7\n  \
         zonectl explain signals > signals.jsonl"
     )]
     Explain(ExplainVerb),
@@ -119,6 +123,9 @@ pub enum Verb {
     /// Plan where replicas should be, for a problem in a file: what if this node went, what if load doubled?
     #[command(after_long_help = PLAN_HELP)]
     Plan(PlanArguments),
+    /// The zone as a file that can be edited and planned for.
+    #[command(subcommand, after_long_help = SNAPSHOT_HELP)]
+    Snapshot(SnapshotVerb),
     /// Operations: what the zone is changing, how far it is, and why.
     #[command(
         subcommand,

@@ -11,6 +11,7 @@ mod operation;
 mod partition;
 mod plan;
 mod rebalance;
+mod snapshot;
 mod split_keys;
 mod status;
 
@@ -166,6 +167,7 @@ async fn carry_out(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Explain(verb) => explain::run(context, verb).await,
         Verb::Partition(verb) => partition::run(context, verb).await,
         Verb::Plan(arguments) => plan::run(context, arguments).await,
+        Verb::Snapshot(verb) => snapshot::run(context, verb).await,
         Verb::Rebalance(arguments) => rebalance::run(context, &arguments).await,
         Verb::Operation(verb) => operation::run(context, verb).await,
         Verb::Brake(verb) => brake::run(context, verb).await,

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Partitions of one page.
-const PAGE: u32 = 10_000;
+pub const PAGE: u32 = 10_000;
 
 pub async fn run(context: &Context, verb: PartitionVerb) -> Result<(), Failure> {
     let admin = context.admin()?;

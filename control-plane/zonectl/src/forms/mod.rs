@@ -16,7 +16,10 @@ pub use brake::BrakeForm;
 pub use node::{NodeDetailForm, NodeExplanationForm, NodeForm};
 pub use objects::{DeletedForm, ItemForm, ListForm, PutForm};
 pub use operation::{EventForm, OperationForm, RebalanceForm};
-pub use partition::{PartitionDetailForm, PartitionForm};
+pub use partition::{
+    PartitionDetailForm, PartitionExplanationForm, PartitionForm, PlaceForm as ReplicaPlaceForm,
+    PlacementForm,
+};
 pub use plan::{BoundForm, CostForm, PlaceForm, PlanForm, SearchForm, ViolationsForm};
 pub use status::{InitForm, MemberForm, StatusForm};
 

@@ -3,7 +3,7 @@
 use proto::v1;
 use serde::Serialize;
 
-use super::{OperationForm, some_id, some_text};
+use super::{EventForm, NodeForm, OperationForm, some_id, some_text};
 use crate::text::escape;
 
 /// A partition in `zonectl partition list`.
@@ -31,6 +31,78 @@ pub struct PlacementForm {
     pub replica_id: u64,
     pub node_id: u64,
 }
+
+/// `zonectl explain partition`.
+#[derive(Clone, Debug, Serialize)]
+pub struct PartitionExplanationForm {
+    #[serde(flatten)]
+    pub detail: PartitionDetailForm,
+    /// What the ledger said last about who leads; null if it goes back no further.
+    pub led_because: Option<EventForm>,
+    /// Where the replicas are, and what brought them there.
+    pub places: Vec<PlaceForm>,
+    /// What the ledger has about the partition, oldest first.
+    pub events: Vec<EventForm>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct PlaceForm {
+    pub replica_id: u64,
+    pub node_id: u64,
+    pub node_name: Option<String>,
+    pub node_state: Option<&'static str>,
+    pub fault_domain: Option<String>,
+    pub role: Option<String>,
+    pub lag_entries: Option<u64>,
+    /// The operation that made this replica; null if it is older than what the zone remembers.
+    pub placed_by: Option<OperationForm>,
+}
+
+impl PartitionExplanationForm {
+    /// `nodes` are all nodes, `operations` all that are remembered, newest first; `events` those of this partition.
+    pub fn new(
+        detail: PartitionDetailForm,
+        nodes: &[NodeForm],
+        operations: Vec<OperationForm>,
+        events: Vec<EventForm>,
+    ) -> Self {
+        let partition_id = Some(detail.partition.id);
+        let moves: Vec<OperationForm> = operations
+            .into_iter()
+            .filter(|operation| {
+                operation.partition_id == partition_id && operation.state == "succeeded"
+            })
+            .collect();
+        let places = detail.partition.replicas.iter().map(|placement| {
+            let node = nodes.iter().find(|node| node.id == placement.node_id);
+            let view =
+                detail.replica_views.iter().find(|view| view.replica_id == placement.replica_id);
+            // A transfer of leadership has a target too, and brings no replica.
+            let brings = |operation: &&OperationForm| {
+                operation.to_node_id == Some(placement.node_id) && operation.kind != TRANSFER_KIND
+            };
+            PlaceForm {
+                replica_id: placement.replica_id,
+                node_id: placement.node_id,
+                node_name: node.map(|node| node.name.clone()),
+                node_state: node.map(|node| node.state),
+                fault_domain: node.map(|node| node.fault_domain.clone()),
+                role: view.map(|view| view.role.clone()),
+                lag_entries: view.map(|view| view.lag_entries),
+                placed_by: moves.iter().find(brings).cloned(),
+            }
+        });
+        let places = places.collect();
+        let of_leader = |event: &&EventForm| event.kind == LEADER_KIND;
+        let led_because = events.iter().rev().find(of_leader).cloned();
+        Self { detail, led_because, places, events }
+    }
+}
+
+/// Operations of this kind move leadership only.
+const TRANSFER_KIND: &str = "transfer-leader";
+/// Events of this kind say who leads.
+const LEADER_KIND: &str = "leader-changed";
 
 impl From<v1::ReplicaPlacement> for PlacementForm {
     fn from(placement: v1::ReplicaPlacement) -> Self {

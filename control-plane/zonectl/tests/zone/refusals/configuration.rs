@@ -74,7 +74,7 @@ async fn in_the_environment_and_on_the_command_line() {
             MEMBER,
             "ISOTHERM_CONTROL_PLANE_RAFT__HEARTBEAT_INTERVAL_MS",
             "900",
-            &["raft.election_timeout_min_ms is 250", "raft.heartbeat_interval_ms, which is 900"],
+            &["raft.election_timeout_min_ms is 200", "raft.heartbeat_interval_ms, which is 900"],
         ),
         (
             MEMBER,

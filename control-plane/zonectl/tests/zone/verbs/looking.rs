@@ -162,6 +162,43 @@ async fn explain_node() {
     zonectl.run(&["explain", "node", "nobody"]).await.refused(1, &["no node named \"nobody\""]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_partition() {
+    let zone = shared().await;
+    let zonectl = Zonectl::new(&zone.endpoints());
+    let explained = zonectl.json(&["explain", "partition", "1"]).await;
+    let more = ["membership", "replica_views", "retiring", "operations"];
+    let why = ["led_because", "places", "events"];
+    has_fields(&explained, &and(&and(&PARTITION, &more), &why));
+    let places = list(&explained["places"]);
+    assert_eq!(places.len(), 3);
+    let fields = [
+        "replica_id",
+        "node_id",
+        "node_name",
+        "node_state",
+        "fault_domain",
+        "role",
+        "lag_entries",
+        "placed_by",
+    ];
+    for place in places {
+        has_fields(place, &fields);
+        assert_eq!(place["node_name"], format!("node-{}", place["node_id"]));
+    }
+    let events = list(&explained["events"]);
+    assert!(events.iter().all(|event| event["partition_id"] == 1), "{events:?}");
+    let because = &explained["led_because"];
+    assert_eq!(because["kind"], "leader-changed");
+    assert_eq!(because["node_id"], explained["leader_node_id"]);
+    let text = zonectl.text(&["explain", "partition", "1"]).await;
+    contains(
+        &text,
+        &["Partition 1, from ", "is led by node-", "Why there:", "What the ledger has"],
+    );
+    zonectl.run(&["explain", "partition", "4711"]).await.refused(1, &["4711"]);
+}
+
 /// A log that can be judged again: where the detector began, and round by round what it saw and found.
 #[tokio::test(flavor = "multi_thread")]
 async fn explain_signals() {

@@ -53,6 +53,10 @@ async fn partition_move() {
         .map(|replica| replica["node_id"].to_string())
         .collect();
     assert!(nodes.contains(&from) && !nodes.contains(&to), "{nodes:?}");
+    let explained = zonectl.json(&["explain", "partition", &partition]).await;
+    let places = explained["places"].as_array().unwrap();
+    let back = places.iter().find(|place| place["node_id"].as_u64() == from.parse().ok()).unwrap();
+    assert_eq!(back["placed_by"]["id"], started["id"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

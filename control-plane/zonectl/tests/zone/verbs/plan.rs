@@ -16,7 +16,10 @@ use generate::{Shape, generate};
 use naive::{Places, broken, cost};
 
 use super::has_fields;
-use crate::support::program::{Ended, command, end_of, run, zonectl_program};
+use crate::support::{
+    program::{Ended, Zonectl, command, end_of, run, zonectl_program},
+    shared::{NODES, shared},
+};
 
 const SHAPE: Shape =
     Shape { nodes: 40, replicas: 300, resources: 3, transient: 1, balances: 1, fill_percent: 65 };
@@ -159,6 +162,25 @@ async fn a_problem_comes_from_standard_input_too() {
     let placed = json!({ "replica": "h/1", "node": "b", "from": null });
     assert_eq!(answer["assignment"][1], placed);
     assert_eq!(answer["gap_percent"], json!(0.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_zone_is_exported_and_planned_for() {
+    let zone = shared().await;
+    let zonectl = Zonectl::new(&zone.endpoints());
+    let exported = zonectl.run(&["snapshot", "export"]).await;
+    let problem: ProblemForm = serde_json::from_str(exported.text()).unwrap();
+    let partitions = zonectl.json(&["partition", "list"]).await;
+    let partitions = partitions.as_array().unwrap();
+    assert_eq!(problem.nodes.len(), NODES as usize);
+    assert_eq!(problem.groups.len(), partitions.len());
+    assert_eq!(problem.replicas.len(), 3 * partitions.len());
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("zone.json");
+    fs::write(&file, exported.text()).unwrap();
+    let answer = plan(&file, &["--rounds", "8", "--lanes", "1", "-o", "json"]).await.json();
+    assert_eq!(answer["feasible"], true);
+    assert_eq!(broken(&problem, &places(&answer)), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]

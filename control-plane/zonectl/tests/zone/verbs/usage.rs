@@ -2,7 +2,7 @@
 
 use crate::support::program::{Zonectl, command, run, zonectl_program};
 
-const VERBS: [&[&str]; 18] = [
+const VERBS: [&[&str]; 20] = [
     &["status"],
     &["init", "--members", "127.0.0.1:1"],
     &["node", "list"],
@@ -15,6 +15,8 @@ const VERBS: [&[&str]; 18] = [
     &["partition", "transfer-leader", "1", "--to", "2"],
     &["partition", "move", "1", "--from", "1", "--to", "2"],
     &["rebalance"],
+    &["snapshot", "export"],
+    &["explain", "partition", "1"],
     &["operation", "list"],
     &["operation", "watch", "1"],
     &["operation", "cancel", "1"],
@@ -89,6 +91,7 @@ async fn help_is_an_answer_with_examples() {
         &["node"],
         &["partition"],
         &["plan"],
+        &["snapshot"],
         &["rebalance"],
         &["operation"],
         &["events"],
