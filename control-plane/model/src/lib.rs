@@ -10,6 +10,8 @@
 //! - [`detector`], [`takeover`], [`placement`], [`repair`], [`drain`], [`leaders`]: judgements and plans.
 //! - [`brake`]: when too much seems lost at once, what is held back.
 //! - [`agenda`], [`reconcile`]: from intent and observation to orders and conclusions.
+//! - [`reconcile`]: from intent and observation to orders and conclusions.
+//! - [`balance`]: leaderships and replicas where the heat is even, as a plan from a snapshot.
 //! - [`reassignment`]: the best places for replicas, as a problem in a file, without a zone.
 //! - [`tally`], [`status`]: figures for people.
 //!
@@ -21,6 +23,7 @@
 pub mod accrual;
 pub mod agenda;
 pub mod apply;
+pub mod balance;
 pub mod brake;
 pub mod command;
 pub mod detector;

@@ -3,6 +3,7 @@
 mod accrual;
 mod agenda;
 mod bad_input;
+mod balance;
 mod bench;
 mod brake;
 mod commands;

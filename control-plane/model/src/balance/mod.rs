@@ -1,0 +1,154 @@
+//! Planning for the live zone: which leaderships and replicas should be elsewhere, and why.
+//!
+//! The goals in their sequence: restore safety, relieve overload, even out utilisation in every dimension,
+//! even out counts; each with the least movement. The tools, cheapest first: transfer a leadership, move a
+//! replica, exchange two, split a partition; where one key is the heat, throttle.
+//!
+//! What it promises: a plan keeps replicas on distinct nodes and never on fewer fault domains than before,
+//! leaves room for what moves need at both ends, and stays within the policy's budgets. On a load that does
+//! not change, plans come to an end, and nothing goes back to where it just was.
+//!
+//! Why plans come to an end: a change is taken only if the more loaded of its two nodes gets better by
+//! enough. So the nodes' stresses, greatest first, become smaller in the order of a dictionary with each
+//! change, and pieces that are too large to help stay where they are.
+//!
+//! Where to start reading: [`Snapshot`] goes in, [`BalancePlan`] comes out of [`plan`]; a [`Planner`] is
+//! kept up to date by [`Change`]s and plans the same.
+//!
+//! Deliberately not here: carrying anything out, and where snapshots come from; and the best assignment at
+//! any price, which [`crate::reassignment`] searches for.
+
+mod action;
+mod budget;
+mod divide;
+mod exchange;
+mod measure;
+mod planner;
+mod policy;
+mod relief;
+mod safety;
+mod snapshot;
+mod tally;
+mod validate;
+mod weigh;
+mod work;
+
+pub use action::{
+    BalanceAction, BalancePlan, End, Goal, Hindrance, OBSTACLES_MAX, Obstacle, Rejected, Score,
+    Tool,
+};
+pub use planner::{Change, Holding, Planner};
+pub use policy::{BalancePolicy, InvalidPolicy, POLICY_VERSION};
+pub use snapshot::{
+    Amounts, DEPARTURES_MAX, DIMENSION_NAMES, DIMENSIONS, Departed, Departure, Memory, NO_LEADER,
+    NodeView, PROCESSOR, PartitionView, REPLICAS_MAX, Rest, Running, STORED_BYTES, Snapshot,
+};
+pub use validate::{AMOUNT_MAX, InvalidSnapshot, NODES_MAX, PARTITIONS_MAX};
+
+use crate::ids::{ZoneTime, millis};
+
+use work::Work;
+
+/// Evaluations that a plan may take unless said otherwise: about a second's.
+pub const EFFORT_DEFAULT: u64 = 20_000_000;
+
+/// Why there is no plan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    #[error("the snapshot cannot be planned for")]
+    Snapshot(#[source] InvalidSnapshot),
+    #[error("the policy cannot be followed")]
+    Policy(#[source] InvalidPolicy),
+}
+
+/// Plans from a snapshot. The same arguments give the same plan, on every machine.
+///
+/// `seed`: which of equally good nodes is taken. `effort`: how many changes may be weighed, see
+/// [`EFFORT_DEFAULT`]; the plan ends with the step that it is at by then.
+pub fn plan(
+    snapshot: Snapshot,
+    policy: &BalancePolicy,
+    seed: u64,
+    effort: u64,
+) -> Result<BalancePlan, PlanError> {
+    let planner = Planner::new(snapshot).map_err(PlanError::Snapshot)?;
+    planner.plan(policy, seed, effort).map_err(PlanError::Policy)
+}
+
+impl Planner {
+    /// Plans for the zone as it is known now: see [`plan`].
+    pub fn plan(
+        &self,
+        policy: &BalancePolicy,
+        seed: u64,
+        effort: u64,
+    ) -> Result<BalancePlan, InvalidPolicy> {
+        policy.check()?;
+        let mut work = Work::new(self, policy, seed, effort);
+        let before = work.score();
+        safety::restore(&mut work);
+        let is_safe = work.actions.is_empty();
+        let mut is_settling = relief::relieve(&mut work, Goal::Overload);
+        let mut memory = Memory {
+            above_since: self.above_since(policy, before.worst_share_ppm),
+            counts_rest_permille: 0,
+            rest: None,
+            ..self.memory
+        };
+        // What is only for evenness waits until the zone is as safe as it can be.
+        if is_safe {
+            let has_lasted = memory
+                .above_since
+                .is_some_and(|since| millis(self.time.since(since)) >= policy.act_after_ms);
+            memory.rest = self.rest(policy, before.worst_share_ppm);
+            if (has_lasted && memory.rest.is_none()) || self.memory.is_settling {
+                let goes_on = relief::relieve(&mut work, Goal::Balance);
+                is_settling |= goes_on;
+                memory.rest = (has_lasted && !goes_on).then_some(Rest {
+                    since: self.time,
+                    worst_share_permille: (before.worst_share_ppm / 1_000) as u32,
+                });
+            }
+            if work.actions.is_empty() && !is_settling {
+                memory.counts_rest_permille = even_counts(&mut work);
+            }
+            memory.is_settling = is_settling;
+        } else {
+            memory.is_settling |= is_settling;
+        }
+        Ok(BalancePlan {
+            before,
+            after: work.score(),
+            memory,
+            evaluations: work.evaluations,
+            obstacles: work.obstacles,
+            actions: work.actions,
+        })
+    }
+
+    /// Since when the worst node's share has been above the band.
+    fn above_since(&self, policy: &BalancePolicy, worst_share_ppm: u64) -> Option<ZoneTime> {
+        let is_above = worst_share_ppm > u64::from(policy.act_above_permille) * 1_000;
+        is_above.then(|| self.memory.above_since.unwrap_or(self.time))
+    }
+
+    /// The rest that still holds: not for longer than returns are banned, for then there are new ways, and
+    /// only while no node is further above the mean by the width of the band.
+    fn rest(&self, policy: &BalancePolicy, worst_share_ppm: u64) -> Option<Rest> {
+        let band = policy.act_above_permille.saturating_sub(policy.stop_at_permille);
+        self.memory.rest.filter(|rest| {
+            millis(self.time.since(rest.since)) < policy.reversal_ban_ms
+                && worst_share_ppm / 1_000 <= u64::from(rest.worst_share_permille + band)
+        })
+    }
+}
+
+/// Evens out counts, unless nothing was left to be done the last time and counts are as they were. Returns
+/// where they rest, or 0.
+fn even_counts(work: &mut Work<'_>) -> u32 {
+    let share = relief::worst_share(work, Goal::Counts);
+    if share != work.planner.memory.counts_rest_permille {
+        relief::relieve(work, Goal::Counts);
+    }
+    if work.actions.is_empty() { share } else { 0 }
+}

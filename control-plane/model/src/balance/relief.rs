@@ -1,0 +1,329 @@
+//! Relieving nodes, the most loaded first: leaderships, then replicas, then exchanges, then splits.
+//!
+//! A node gives one thing at a time until it is at the policy's stop. Among the changes that bring enough,
+//! the one that makes the zone most even for what it costs is taken.
+
+use super::{
+    action::{Goal, Hindrance, Tool},
+    divide::divide,
+    exchange::exchange,
+    measure::{COLUMNS, HEAT, LEADERS, REPLICAS, burden, permille},
+    snapshot::PartitionView,
+    weigh::{Best, Piece, Source},
+    work::{Work, columns},
+};
+
+/// What is weighed for one change: so many leaderships or replicas, those that fit the excess best,
+const PIECES_WEIGHED: usize = 48;
+/// the largest of them larger than the excess,
+const PIECES_LARGER: usize = 8;
+/// or, while none has helped, so many;
+const PIECES_SEEN: usize = 512;
+/// and for each replica so many destinations
+const DESTINATIONS_WEIGHED: usize = 8;
+/// of the least loaded, all in all, and of the least loaded in the source's worst column.
+const DESTINATIONS_SEEN: usize = 24;
+
+/// Nodes that were raised above the stop by what came to them are relieved again, so many times.
+const PASSES_MAX: usize = 8;
+
+/// Relieves nodes. Returns whether a later plan has to go on.
+pub(super) fn relieve(work: &mut Work<'_>, goal: Goal) -> bool {
+    let (start, stop) = (start(work, goal), stop(work, goal));
+    let before = work.actions.len();
+    // What a node is left with is what it stays with in this plan.
+    let mut is_stuck = vec![false; work.rows.len()];
+    let mut is_waiting = false;
+    for pass in 0..PASSES_MAX {
+        let above = above(work, goal, stop, &is_stuck);
+        let worst = above.first().map_or(0.0, |(share, _)| *share);
+        if above.is_empty() || (pass == 0 && worst <= start) {
+            break;
+        }
+        for (_, node) in above {
+            if work.is_spent() {
+                return true;
+            }
+            match visit(work, goal, node, stop) {
+                Visit::Relieved => {}
+                Visit::Stuck => is_stuck[node as usize] = true,
+                Visit::Waiting => (is_stuck[node as usize], is_waiting) = (true, true),
+            }
+        }
+    }
+    is_waiting || work.actions[before..].iter().any(|action| action.from.node != action.to.node)
+}
+
+/// The nodes above a share, the most loaded first.
+fn above(work: &Work<'_>, goal: Goal, stop: f64, is_stuck: &[bool]) -> Vec<(f64, u32)> {
+    let mut found: Vec<(f64, u32)> = Vec::new();
+    for (node, view) in work.planner.nodes.iter().enumerate() {
+        let index = node as u32;
+        let (stress, _) = work.measure.stress(index, &work.rows[node], columns(goal));
+        let is_meant = goal != Goal::Overload || work.is_overloaded(index);
+        if !view.is_leaving && !is_stuck[node] && is_meant && stress > stop {
+            found.push((stress, index));
+        }
+    }
+    found.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    found
+}
+
+/// The greatest share of a node that stays, in a goal's columns; in thousandths.
+pub(super) fn worst_share(work: &Work<'_>, goal: Goal) -> u32 {
+    let nodes = work.planner.nodes.iter().zip(&work.rows).enumerate();
+    let staying = nodes.filter(|(_, (view, _))| !view.is_leaving);
+    let shares =
+        staying.map(|(node, (_, row))| work.measure.stress(node as u32, row, columns(goal)).0);
+    permille(shares.fold(0.0, f64::max))
+}
+
+/// The worst node's share from which on nodes are relieved.
+fn start(work: &Work<'_>, goal: Goal) -> f64 {
+    let policy = work.policy;
+    let permille = match goal {
+        Goal::Counts => policy.count_above_permille,
+        Goal::Safety | Goal::Overload | Goal::Balance => {
+            let is_settling = work.planner.memory.is_settling;
+            if is_settling { policy.stop_at_permille } else { policy.act_above_permille }
+        }
+    };
+    f64::from(permille) / 1_000.0
+}
+
+fn stop(work: &Work<'_>, goal: Goal) -> f64 {
+    match goal {
+        Goal::Safety | Goal::Overload | Goal::Balance => {
+            f64::from(work.policy.stop_at_permille) / 1_000.0
+        }
+        // Half of the way.
+        Goal::Counts => 0.5 + f64::from(work.policy.count_above_permille) / 2_000.0,
+    }
+}
+
+/// How a node is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Visit {
+    Relieved,
+    Stuck,
+    /// Something that waits could relieve it further.
+    Waiting,
+}
+
+/// Relieves one node.
+fn visit(work: &mut Work<'_>, goal: Goal, node: u32, stop: f64) -> Visit {
+    // One list for each worst column that comes up.
+    let mut pieces: [Option<Pieces>; COLUMNS] = Default::default();
+    loop {
+        let row = &work.rows[node as usize];
+        let (stress, column) = work.measure.stress(node, row, columns(goal));
+        if stress <= stop {
+            return Visit::Relieved;
+        }
+        let source = Source { goal, node, stress, column, stop };
+        let mut able = pieces[column].take().unwrap_or_else(|| Pieces::of(work, &source));
+        let has_given = !work.is_spent() && able.give(work, &source);
+        let is_waiting = able.is_waiting;
+        pieces[column] = Some(able);
+        if has_given {
+            continue;
+        }
+        let is_out_of_budget = !work.budget.may_move(1)
+            || !work.budget.may_transfer(1)
+            || !work.budget.node_has(work.planner, work.policy, node, 1);
+        let is_waiting = is_waiting || is_out_of_budget || work.is_spent();
+        let is_divided = goal != Goal::Counts && divide(work, &source);
+        if !is_divided && goal != Goal::Counts {
+            let hindrance = if is_waiting { Hindrance::Waiting } else { Hindrance::NothingGains };
+            work.hinder(goal, node, None, hindrance);
+        }
+        return if is_waiting { Visit::Waiting } else { Visit::Stuck };
+    }
+}
+
+/// What a node could give, the largest in its worst column first.
+struct Pieces {
+    /// (share, partition): leaderships, and replicas.
+    leaderships: Vec<(f64, u32)>,
+    replicas: Vec<(f64, u32)>,
+    /// How many of these there were at first.
+    replicas_max: usize,
+    /// Something was left out that runs or rests.
+    is_waiting: bool,
+    are_exchanges_tried: bool,
+}
+
+impl Pieces {
+    fn of(work: &mut Work<'_>, source: &Source) -> Self {
+        let (node, column) = (source.node, source.column);
+        let mut pieces = Self {
+            leaderships: Vec::new(),
+            replicas: Vec::new(),
+            replicas_max: 0,
+            is_waiting: false,
+            are_exchanges_tried: false,
+        };
+        let unit = work.measure.unit(node, column);
+        let residents = &work.planner.residents[node as usize];
+        work.evaluations += residents.len() as u64;
+        for index in residents {
+            let partition = work.partition(*index);
+            let leads = partition.leader_node() == Some(node);
+            if leads && is_pinned(work, partition) {
+                continue;
+            }
+            if work.is_taken(*index) || (!source.is_released() && work.rests(partition)) {
+                pieces.is_waiting = true;
+                continue;
+            }
+            // In one column only: most pieces are never weighed.
+            let (held, left) = (partition.heat_on(node), &partition.follower_heat);
+            let amount = held.get(column).map_or(1, |amount| *amount);
+            let kept = left.get(column).map_or(0, |amount| *amount);
+            let counts_leaders_only = column == LEADERS && !leads;
+            if leads && column != REPLICAS {
+                let share = unit * amount as f64 - unit * kept as f64;
+                if share > 0.0 {
+                    pieces.leaderships.push((share, *index));
+                }
+            }
+            if amount > 0 && !counts_leaders_only {
+                pieces.replicas.push((unit * amount as f64, *index));
+            }
+        }
+        pieces.replicas_max = pieces.replicas.len();
+        for list in [&mut pieces.leaderships, &mut pieces.replicas] {
+            list.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        }
+        pieces
+    }
+
+    /// Gives one thing away, the cheapest way that helps.
+    fn give(&mut self, work: &mut Work<'_>, source: &Source) -> bool {
+        for tool in [Tool::TransferLeadership, Tool::MoveReplica] {
+            if self.give_one(work, source, tool) {
+                return true;
+            }
+        }
+        // They are for large pieces: a node with many small ones is within the band without.
+        let is_large = self.replicas_max <= PIECES_SEEN;
+        let is_in_band = source.stress <= f64::from(work.policy.act_above_permille) / 1_000.0;
+        if self.are_exchanges_tried || (is_in_band && !is_large) {
+            return false;
+        }
+        let lists = [
+            (Tool::TransferLeadership, self.leaderships.as_slice()),
+            (Tool::MoveReplica, self.replicas.as_slice()),
+        ];
+        let has_exchanged = exchange(work, source, lists);
+        // Each search is dear, and what it finds first is the best by far.
+        self.are_exchanges_tried = !has_exchanged;
+        has_exchanged
+    }
+
+    fn give_one(&mut self, work: &mut Work<'_>, source: &Source, tool: Tool) -> bool {
+        let is_move = tool == Tool::MoveReplica;
+        let list = if is_move { &mut self.replicas } else { &mut self.leaderships };
+        let has_budget = if is_move {
+            work.budget.may_move(1)
+                && work.budget.node_has(work.planner, work.policy, source.node, 1)
+                && work.can_send(source.node)
+        } else {
+            work.budget.may_transfer(1)
+        };
+        if !has_budget || list.is_empty() {
+            return false;
+        }
+        let destinations = if is_move { destinations(work, source) } else { Vec::new() };
+        let fitting = list.partition_point(|(share, _)| *share > source.stress - source.stop);
+        // Those that fit and the next larger ones; then all that are smaller, then all that are larger.
+        let start = fitting.saturating_sub(PIECES_LARGER);
+        let sequence = (start..list.len()).chain((0..start).rev());
+        let (mut best, mut weighed) = (Best::none(), 0);
+        for place in sequence {
+            let enough = if best.first.is_some() { PIECES_WEIGHED } else { PIECES_SEEN };
+            if weighed >= enough || work.is_spent() {
+                break;
+            }
+            let index = list[place].1;
+            if work.is_taken(index) {
+                continue;
+            }
+            let partition = work.partition(index);
+            let piece = Piece::new(partition, index, tool, source.node);
+            let all = if is_move { destinations.as_slice() } else { partition.replicas() };
+            let mut seen = 0;
+            for to in all {
+                if seen == DESTINATIONS_WEIGHED {
+                    break;
+                }
+                let Some(price) = price(work, source, partition, tool, *to) else { continue };
+                seen += 1;
+                if let Some(found) = source.weigh(work, &piece, None, *to, price) {
+                    best.take(work, found, ());
+                }
+            }
+            weighed += usize::from(seen > 0);
+        }
+        let Some((chosen, ())) = best.first else {
+            // What does not help now does not help later in this visit either.
+            list.clear();
+            return false;
+        };
+        let second = best.second.map(|(second, ())| second);
+        work.propose(source.goal, &chosen, None, second.as_ref());
+        true
+    }
+}
+
+/// Where replicas could go: some of the least loaded, and some of the least loaded in the worst column.
+pub(super) fn destinations(work: &Work<'_>, source: &Source) -> Vec<u32> {
+    let column = source.column;
+    let in_column = |node: u32| work.measure.share(node, &work.rows[node as usize], column);
+    let mut found = work.least(DESTINATIONS_SEEN, in_column);
+    if HEAT.contains(&column) {
+        for node in work.least(DESTINATIONS_SEEN, |node| work.stress[node as usize]) {
+            if !found.contains(&node) {
+                found.push(node);
+            }
+        }
+    }
+    found.retain(|node| {
+        *node != source.node && work.budget.node_has(work.planner, work.policy, *node, 1)
+    });
+    found
+}
+
+/// Whether a piece may go there at all, and the least gain that it must bring because of where it was.
+pub(super) fn price(
+    work: &Work<'_>,
+    source: &Source,
+    partition: &PartitionView,
+    tool: Tool,
+    to: u32,
+) -> Option<f64> {
+    let target = &work.planner.nodes[to as usize];
+    let is_possible = if tool == Tool::MoveReplica {
+        let bytes = partition.copied_bytes();
+        work.may_place(partition, Some(source.node), to)
+            && work.budget.has_bytes(bytes)
+            && work.budget.has_room(work.planner, work.policy, to, bytes)
+    } else {
+        to != source.node && target.may_lead && !target.is_leaving
+    };
+    if !is_possible {
+        return None;
+    }
+    source.reversal_price(work, partition, tool, source.node, to)
+}
+
+/// Whether one key is so much of the leader's heat that moving the partition would only move the trouble.
+pub(super) fn is_pinned(work: &Work<'_>, partition: &PartitionView) -> bool {
+    let policy = work.policy;
+    if u32::from(partition.hottest_key_permille) < policy.hot_key_permille {
+        return false;
+    }
+    let heat = burden(&partition.leader_heat, true);
+    let (part, _) = work.measure.part_of_mean(&heat);
+    part * f64::from(partition.hottest_key_permille) > f64::from(policy.hot_key_load_permille)
+}
