@@ -2,10 +2,10 @@
 
 use model::{
     balance::{
-        BalancePolicy, Departed, Departure, EFFORT_DEFAULT, Goal, Hindrance, Memory, PROCESSOR,
-        Running, STORED_BYTES, Tool, plan,
+        BalancePolicy, Departed, Departure, EFFORT_DEFAULT, Goal, Hindrance, Memory, NodeView,
+        PROCESSOR, Running, STORED_BYTES, Tool, plan,
     },
-    ids::{PartitionId, ZoneTime},
+    ids::{NodeId, PartitionId, ZoneTime},
     seeded::Seeded,
 };
 
@@ -173,6 +173,9 @@ fn one_hot_key_is_slowed_down_and_not_moved() {
     let place = with_hot_partition(&mut zone, |view| {
         (view.hottest_key_permille, view.split_left_permille) = (900, 500);
     });
+    // There is even a node to itself for it.
+    let empty = NodeView { id: NodeId(10), fault_domain: 9, ..zone.snapshot.nodes[0].clone() };
+    zone.snapshot.nodes.push(empty);
     let before = zone.snapshot.partitions[place].clone();
     let made = step(&mut zone, &policy());
     let of_it: Vec<_> =
