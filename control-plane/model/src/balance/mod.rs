@@ -26,6 +26,7 @@ mod measure;
 mod planner;
 mod policy;
 mod relief;
+mod rest;
 mod safety;
 mod snapshot;
 mod tally;
@@ -39,9 +40,10 @@ pub use action::{
 };
 pub use planner::{Change, Holding, Planner};
 pub use policy::{BalancePolicy, InvalidPolicy, POLICY_VERSION};
+pub use rest::Rest;
 pub use snapshot::{
     Amounts, DEPARTURES_MAX, DIMENSION_NAMES, DIMENSIONS, Departed, Departure, Memory, NO_LEADER,
-    NodeView, PROCESSOR, PartitionView, REPLICAS_MAX, Rest, Running, STORED_BYTES, Snapshot,
+    NodeView, PROCESSOR, PartitionView, REPLICAS_MAX, Running, STORED_BYTES, Snapshot,
 };
 pub use validate::{AMOUNT_MAX, InvalidSnapshot, NODES_MAX, PARTITIONS_MAX};
 
@@ -88,26 +90,26 @@ impl Planner {
         let before = work.score();
         safety::restore(&mut work);
         let is_safe = work.actions.is_empty();
-        let mut is_settling = relief::relieve(&mut work, Goal::Overload);
+        let now = Rest::of(self, permille_of(before.worst_share_ppm));
         let mut memory = Memory {
             above_since: self.above_since(policy, before.worst_share_ppm),
             counts_rest_permille: 0,
-            rest: None,
+            rest: self.memory.rest.filter(|_| is_safe).and_then(|rest| rest.kept(&now, policy)),
             ..self.memory
         };
+        work.is_at_rest = memory.rest.is_some();
+        let mut is_settling = relief::relieve(&mut work, Goal::Overload);
         // What is only for evenness waits until the zone is as safe as it can be.
         if is_safe {
             let has_lasted = memory
                 .above_since
                 .is_some_and(|since| millis(self.time.since(since)) >= policy.act_after_ms);
-            memory.rest = self.rest(policy, before.worst_share_ppm);
             if (has_lasted && memory.rest.is_none()) || self.memory.is_settling {
                 let goes_on = relief::relieve(&mut work, Goal::Balance);
                 is_settling |= goes_on;
-                memory.rest = (has_lasted && !goes_on).then_some(Rest {
-                    since: self.time,
-                    worst_share_permille: (before.worst_share_ppm / 1_000) as u32,
-                });
+                let at_least = now.worst_share_permille.max(policy.stop_at_permille);
+                let rest = Rest { worst_share_permille: at_least, ..now };
+                memory.rest = (!goes_on).then_some(rest);
             }
             if work.actions.is_empty() && !is_settling {
                 memory.counts_rest_permille = even_counts(&mut work);
@@ -131,16 +133,11 @@ impl Planner {
         let is_above = worst_share_ppm > u64::from(policy.act_above_permille) * 1_000;
         is_above.then(|| self.memory.above_since.unwrap_or(self.time))
     }
+}
 
-    /// The rest that still holds: not for longer than returns are banned, for then there are new ways, and
-    /// only while no node is further above the mean by the width of the band.
-    fn rest(&self, policy: &BalancePolicy, worst_share_ppm: u64) -> Option<Rest> {
-        let band = policy.act_above_permille.saturating_sub(policy.stop_at_permille);
-        self.memory.rest.filter(|rest| {
-            millis(self.time.since(rest.since)) < policy.reversal_ban_ms
-                && worst_share_ppm / 1_000 <= u64::from(rest.worst_share_permille + band)
-        })
-    }
+/// Millionths as thousandths.
+fn permille_of(share_ppm: u64) -> u32 {
+    u32::try_from(share_ppm / 1_000).unwrap_or(u32::MAX)
 }
 
 /// Evens out counts, unless nothing was left to be done the last time and counts are as they were. Returns

@@ -127,9 +127,10 @@ impl Planner {
             self.residents.push(Vec::new());
             return Ok(());
         }
-        let has_moved = self.nodes[place].fault_domain != node.fault_domain;
+        let seen = |node: &NodeView| (node.fault_domain, node.is_gone);
+        let is_elsewhere = seen(&self.nodes[place]) != seen(&node);
         self.nodes[place] = node;
-        if has_moved {
+        if is_elsewhere {
             for resident in self.residents[place].clone() {
                 self.note_crowding(resident);
             }

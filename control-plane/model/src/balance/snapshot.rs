@@ -9,6 +9,7 @@
 //! it leads to, and [`Running`] says what it holds meanwhile. Otherwise a plan would send away again what
 //! is on its way already.
 
+use super::rest::Rest;
 use crate::ids::{NodeId, PartitionId, ZoneTime};
 
 /// What load is measured in.
@@ -136,19 +137,14 @@ impl PartitionView {
     }
 }
 
-/// Whether two of these nodes are in one fault domain.
+/// Whether two of these nodes are in one fault domain. Those that are gone do not count.
 pub(super) fn shares_domain(nodes: &[NodeView], replicas: &[u32]) -> bool {
-    let domain = |node: &u32| nodes[*node as usize].fault_domain;
+    let node = |index: &u32| &nodes[*index as usize];
     let pairs = |end: usize| replicas[..end].iter().map(move |other| (other, &replicas[end]));
-    (1..replicas.len()).flat_map(pairs).any(|(one, other)| domain(one) == domain(other))
-}
-
-/// Since when, and with which share of the most loaded node, nothing has been left to be done. Otherwise every
-/// report's noise would show another way out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rest {
-    pub since: ZoneTime,
-    pub worst_share_permille: u32,
+    let meet = |one: &NodeView, other: &NodeView| {
+        one.fault_domain == other.fault_domain && !one.is_gone && !other.is_gone
+    };
+    (1..replicas.len()).flat_map(pairs).any(|(one, other)| meet(node(one), node(other)))
 }
 
 /// What one plan has to know of the plans before it.
@@ -160,7 +156,7 @@ pub struct Memory {
     pub is_settling: bool,
     /// Since when a node has been above the policy's band in every plan.
     pub above_since: Option<ZoneTime>,
-    /// A plan has found nothing that gains, though a node was above the band.
+    /// Evening out has come to its end, in this zone.
     pub rest: Option<Rest>,
     /// The greatest share of leaders or replicas with which nothing was left to be done for counts, in
     /// thousandths. Only another one starts it again: what heat allows changes with every report.

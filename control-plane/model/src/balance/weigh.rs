@@ -9,6 +9,8 @@ use super::{
 
 /// A change has to relieve its nodes by this part of what it takes away, or by the policy's least gain.
 const GAIN_PART: f64 = 0.5;
+/// Noise counts for so many times as much in a zone at rest: one look among hundreds finds such a gain by chance.
+const REST_NOISE: f64 = 4.0;
 /// What has been realised of earlier gains makes the least gain at most so many times as great.
 const CAUTION_MAX: f64 = 4.0;
 
@@ -44,6 +46,11 @@ impl Source {
     /// Damping is released: overload cannot wait.
     pub fn is_released(&self) -> bool {
         self.goal == Goal::Overload
+    }
+
+    /// Anything that helps will do: overload that was not tried to be relieved yet.
+    fn is_urgent(&self, work: &Work<'_>) -> bool {
+        self.is_released() && !work.is_at_rest
     }
 
     /// The least gain that going there must bring because of where the partition was; none if it is out of
@@ -106,7 +113,8 @@ impl Source {
         let stress = |node: u32, row: &Row| measure.stress(node, row, columns.clone()).0;
         let (from_after, to_after) = (stress(self.node, &from_row), stress(to, &to_row));
         let gain = self.stress - from_after.max(to_after);
-        if gain <= 0.0 {
+        let distance = self.stress - measure.share(to, &to_row, self.column);
+        if gain <= 0.0 || distance < self.least_distance(work, to) {
             return None;
         }
         let pieces = || std::iter::once(away).chain(back);
@@ -125,6 +133,13 @@ impl Source {
         let evened = uneven(self.node, &from_before) + uneven(to, &to_before)
             - uneven(self.node, &from_row)
             - uneven(to, &to_row);
+        let over =
+            |node: u32, row: &Row| (measure.utilisation(node, row) - work.overload()).max(0.0);
+        let overload_before = over(self.node, &from_before) + over(to, &to_before);
+        let overload_after = over(self.node, &from_row) + over(to, &to_row);
+        if evened <= 0.0 || overload_after > overload_before {
+            return None;
+        }
         let overhead = f64::from(work.policy.move_overhead_ppm) / 1_000_000.0;
         let cost = overhead * f64::from(moves.max(1)) + measure.bytes_part(bytes);
         Some(Candidate {
@@ -135,17 +150,35 @@ impl Source {
             from_after,
             to_after,
             gain,
-            merit: if evened > 0.0 { evened / cost } else { evened },
+            merit: evened / cost,
         })
+    }
+
+    /// So much less loaded than its source was, the destination must still be afterwards. Otherwise nodes that are
+    /// nearly even would change places with every report, small pieces first.
+    fn least_distance(&self, work: &Work<'_>, to: u32) -> f64 {
+        if self.is_urgent(work) {
+            return 0.0;
+        }
+        let policy = work.policy;
+        let noise = f64::from(policy.noise_permille) / 1_000.0;
+        let of = |node: u32| work.measure.noise(work.planner, node, self.column, noise);
+        (f64::from(policy.gain_min_permille) / 1_000.0).max(of(self.node) + of(to))
     }
 
     fn least_gain(&self, work: &Work<'_>, taken: f64, bytes: u64) -> f64 {
         let policy = work.policy;
-        let least = (f64::from(policy.gain_min_permille) / 1_000.0).min(taken * GAIN_PART);
-        if self.is_released() {
+        let mut least = f64::from(policy.gain_min_permille) / 1_000.0;
+        let mut noise = f64::from(policy.noise_permille) / 1_000.0;
+        if work.is_at_rest {
+            // Whatever is as small as that was there when nothing more was found.
+            noise *= REST_NOISE;
+        } else {
+            least = least.min(taken * GAIN_PART);
+        }
+        if self.is_urgent(work) {
             return least;
         }
-        let noise = f64::from(policy.noise_permille) / 1_000.0;
         let noise = work.measure.noise(work.planner, self.node, self.column, noise);
         let least = least.max(noise);
         let realised = f64::from(work.planner.memory.realised_gain_permille) / 1_000.0;

@@ -32,6 +32,8 @@ pub(super) struct Work<'a> {
     pub actions: Vec<BalanceAction>,
     pub obstacles: Vec<Obstacle>,
     pub evaluations: u64,
+    /// Nothing was left to be done in this zone; what is found now has to be more than noise.
+    pub is_at_rest: bool,
     safety: Safety,
     evaluations_max: u64,
     /// Which of equally good nodes comes first.
@@ -76,6 +78,7 @@ impl<'a> Work<'a> {
             actions: Vec::new(),
             obstacles: Vec::new(),
             evaluations: 0,
+            is_at_rest: false,
             safety: Safety::of(planner),
             evaluations_max: effort,
             rank,

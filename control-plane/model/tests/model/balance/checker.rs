@@ -71,7 +71,10 @@ pub fn score(snapshot: &Snapshot, policy: &BalancePolicy) -> Score {
         let is_misplaced =
             leader.is_some_and(|node| !node.is_gone && (node.is_leaving || !node.may_lead));
         leaders_misplaced += u64::from(is_misplaced);
-        domains_shared += u64::from(domains(snapshot, view.replicas()) < view.replicas().len());
+        let alive: Vec<u32> = (view.replicas().iter().copied())
+            .filter(|node| !snapshot.nodes[*node as usize].is_gone)
+            .collect();
+        domains_shared += u64::from(domains(snapshot, &alive) < alive.len());
     }
     let mut overload = 0.0;
     for (node, view) in snapshot.nodes.iter().enumerate().filter(|(_, view)| !view.is_leaving) {

@@ -1,7 +1,9 @@
 //! What holds for every zone.
 
 use model::{
-    balance::{BalancePlan, BalancePolicy, Change, EFFORT_DEFAULT, Planner, Tool, plan},
+    balance::{
+        BalancePlan, BalancePolicy, Change, EFFORT_DEFAULT, Goal, Planner, Score, Tool, plan,
+    },
     seeded::Seeded,
 };
 use proptest::prelude::*;
@@ -69,26 +71,38 @@ proptest! {
     }
 
     #[test]
-    fn noise_moves_nothing_back_and_soon_hardly_anything(layout in layouts(), seed: u64) {
+    fn under_noise_a_zone_comes_to_rest_and_then_nothing_moves(layout in layouts(), seed: u64) {
         let policy = BalancePolicy::default();
         let mut zone = layout.skewed(seed);
         let mut seeded = Seeded::new(seed);
-        for _ in 0..150 {
+        let changes = |zone: &Zone| zone.transfers + zone.moves;
+        let (mut rounds, mut still) = (0, 0);
+        while still < 30 {
+            let before = changes(&zone);
             zone.disturb(&mut seeded, 3);
             step(&mut zone, &policy);
+            still = if changes(&zone) == before { still + 1 } else { 0 };
+            rounds += 1;
+            prop_assert!(rounds < 800, "it does not come to rest");
         }
-        prop_assert!(zone.returns.is_empty(), "{:?}", zone.returns);
-        let settled = zone.transfers + zone.moves;
-        for round in 0..150 {
+        let settled = changes(&zone);
+        let mut is_relieved = false;
+        // Longer than going back is banned.
+        for round in 0..400 {
             // Every third report is one that has not come: the heat is as it was.
             if round % 3 > 0 {
                 zone.disturb(&mut seeded, 3);
             }
-            step(&mut zone, &policy);
+            let made = step(&mut zone, &policy);
+            is_relieved |= made.actions.iter().any(|action| action.goal == Goal::Overload);
         }
-        // All of it within the ban on going back. What an earlier report hid may still be found, a little of it.
-        let later = zone.transfers + zone.moves - settled;
-        prop_assert!(later <= layout.nodes, "{later} changes");
+        let later = changes(&zone) - settled;
+        // Damping does not hold an overloaded node's relief back for ever: a ban may have ended.
+        let max = if is_relieved { layout.nodes } else { 0 };
+        prop_assert!(later <= max, "{later} changes after {rounds} rounds until it rested");
+        if is_relieved {
+            return Ok(());
+        }
         prop_assert!(zone.returns.is_empty(), "{:?}", zone.returns);
     }
 
@@ -129,7 +143,18 @@ proptest! {
         }
         for _ in 0..8 {
             let made = step(&mut zone, &policy);
-            prop_assert!(made.after <= made.before, "{:?} {:?}", made.before, made.after);
+            let evens_counts = made.actions.iter().any(|action| action.goal == Goal::Counts);
+            let heat = |score: Score| (score.worst_share_ppm, score.unevenness_ppm);
+            let (mut before, mut after) = (made.before, made.after);
+            if evens_counts {
+                // Heat may become less even by it, within the band.
+                let stop = u64::from(policy.stop_at_permille) * 1_000;
+                prop_assert!(heat(after).0 <= heat(before).0.max(stop + 1_000), "{before:?} {after:?}");
+                for score in [&mut before, &mut after] {
+                    (score.worst_share_ppm, score.unevenness_ppm) = (0, 0);
+                }
+            }
+            prop_assert!(after <= before, "{before:?} {after:?}");
         }
     }
 

@@ -90,7 +90,7 @@ fn evening_out_that_has_begun_goes_on_until_the_stop() {
     assert!(share(&zone) < 1.05);
     let made = step(&mut zone, &policy());
     assert!(made.actions.is_empty(), "{made:#?}");
-    zone.snapshot.memory.is_settling = true;
+    (zone.snapshot.memory.is_settling, zone.snapshot.memory.rest) = (true, None);
     assert!(!step(&mut zone, &policy()).actions.is_empty());
     assert!(settle(&mut zone, &policy(), 50) < 50);
     assert!(!zone.snapshot.memory.is_settling);
