@@ -4,5 +4,6 @@
 mod checker;
 mod properties;
 mod refusals;
+mod rest;
 mod scenarios;
 mod zone;

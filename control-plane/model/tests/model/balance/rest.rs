@@ -1,0 +1,100 @@
+//! When a zone at rest is looked at again, and when not.
+
+use model::{
+    balance::{BalancePolicy, NodeView, PROCESSOR},
+    ids::NodeId,
+};
+
+use super::{
+    properties::{settle, step},
+    zone::{Layout, Zone},
+};
+
+const EVEN: Layout =
+    Layout { nodes: 9, domains: 9, partitions: 270, replicas: 3, sizes: 1, load_percent: 40 };
+
+fn resting() -> Zone {
+    let mut zone = EVEN.skewed(3);
+    assert!(settle(&mut zone, &BalancePolicy::default(), 400) < 400);
+    assert!(zone.snapshot.memory.rest.is_some());
+    zone
+}
+
+fn changes(zone: &Zone) -> usize {
+    zone.transfers + zone.moves
+}
+
+/// Steps so many rounds of ten seconds; the changes that were made in them.
+fn steps(zone: &mut Zone, rounds: usize) -> usize {
+    let before = changes(zone);
+    for _ in 0..rounds {
+        step(zone, &BalancePolicy::default());
+    }
+    changes(zone) - before
+}
+
+/// Multiplies the heat of what a node leads.
+fn heat_up(zone: &mut Zone, node: u32, percent: u64) {
+    for view in &mut zone.snapshot.partitions {
+        if view.leader_node() == Some(node) {
+            for amount in &mut view.leader_heat[..=PROCESSOR] {
+                *amount = *amount * percent / 100;
+            }
+        }
+    }
+}
+
+#[test]
+fn time_alone_changes_nothing() {
+    let mut zone = resting();
+    // More than two days.
+    assert_eq!(steps(&mut zone, 20_000), 0);
+}
+
+#[test]
+fn a_node_that_stands_out_for_a_moment_is_left_alone_and_one_that_goes_on_is_relieved() {
+    let mut zone = resting();
+    let heat: Vec<_> = zone.snapshot.partitions.iter().map(|view| view.leader_heat).collect();
+    for _ in 0..5 {
+        heat_up(&mut zone, 2, 140);
+        assert_eq!(steps(&mut zone, 3), 0);
+        for (view, heat) in zone.snapshot.partitions.iter_mut().zip(&heat) {
+            view.leader_heat = *heat;
+        }
+        assert_eq!(steps(&mut zone, 1), 0);
+    }
+    heat_up(&mut zone, 2, 140);
+    assert!(steps(&mut zone, 10) > 0);
+}
+
+#[test]
+fn a_new_node_ends_the_rest_and_gets_its_share() {
+    let mut zone = resting();
+    let node = NodeView { id: NodeId(10), fault_domain: 9, ..zone.snapshot.nodes[0].clone() };
+    zone.snapshot.nodes.push(node);
+    assert!(settle(&mut zone, &BalancePolicy::default(), 400) > 0);
+    assert!(steps(&mut zone, 60) > 0);
+    let there = zone.snapshot.partitions.iter().filter(|view| view.is_on(9)).count();
+    assert!(there > 40, "{there} of 810 replicas");
+}
+
+#[test]
+fn another_load_ends_the_rest_of_a_zone_that_could_not_be_made_even() {
+    // A single large piece that nothing else makes up for.
+    let mut zone = Layout { partitions: 9, replicas: 1, ..EVEN }.spread(1);
+    zone.snapshot.partitions[0].leader_heat[PROCESSOR] *= 4;
+    assert!(settle(&mut zone, &BalancePolicy::default(), 400) < 400);
+    steps(&mut zone, 10);
+    let rest = zone.snapshot.memory.rest.unwrap();
+    assert!(rest.worst_share_permille > 1_500, "{rest:?}");
+    assert_eq!(steps(&mut zone, 500), 0);
+    for view in &mut zone.snapshot.partitions {
+        for amount in &mut view.leader_heat[..=PROCESSOR] {
+            *amount = *amount * 5 / 4;
+        }
+    }
+    let made = (0..10).map(|_| step(&mut zone, &BalancePolicy::default()));
+    let since: Vec<_> = made.filter_map(|plan| plan.memory.rest).map(|rest| rest.since).collect();
+    assert!(since.last().unwrap() > &rest.since, "it was looked at again");
+    assert!(zone.snapshot.memory.rest.unwrap().load[PROCESSOR] > rest.load[PROCESSOR]);
+}
