@@ -8,9 +8,10 @@
 //! leaves room for what moves need at both ends, and stays within the policy's budgets. On a load that does
 //! not change, plans come to an end, and nothing goes back to where it just was.
 //!
-//! Why plans come to an end: a change is taken only if the more loaded of its two nodes gets better by
-//! enough. So the nodes' stresses, greatest first, become smaller in the order of a dictionary with each
-//! change, and pieces that are too large to help stay where they are.
+//! Why plans come to an end: a change is taken only if the stress of its source becomes less by enough, and what
+//! it adds to the destination leaves that less loaded there than the source was. So the nodes' stresses, greatest
+//! first, become smaller in the order of a dictionary with each change, and pieces that are too large to help stay
+//! where they are. What comes to an end under noise stays at an end: see `rest`.
 //!
 //! Where to start reading: [`Snapshot`] goes in, [`BalancePlan`] comes out of [`plan`]; a [`Planner`] is
 //! kept up to date by [`Change`]s and plans the same.
@@ -90,11 +91,16 @@ impl Planner {
         let before = work.score();
         safety::restore(&mut work);
         let is_safe = work.actions.is_empty();
+        let noise = work.worst_noise();
         let now = Rest::of(self, permille_of(before.worst_share_ppm));
         let mut memory = Memory {
             above_since: self.above_since(policy, before.worst_share_ppm),
             counts_rest_permille: 0,
-            rest: self.memory.rest.filter(|_| is_safe).and_then(|rest| rest.kept(&now, policy)),
+            rest: self
+                .memory
+                .rest
+                .filter(|_| is_safe)
+                .and_then(|rest| rest.kept(&now, policy, noise)),
             ..self.memory
         };
         work.is_at_rest = memory.rest.is_some();

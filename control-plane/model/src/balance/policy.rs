@@ -40,7 +40,7 @@ pub struct BalancePolicy {
     pub reversal_window_ms: u64,
     /// has to relieve its node by so much of the mean.
     pub reversal_gain_permille: u32,
-    /// A change has to relieve the more loaded of its two nodes by so much of the mean, or by half of what
+    /// A change has to relieve its source by so much of the mean, or by half of what
     /// it takes away, whichever is less: pieces may be small.
     pub gain_min_permille: u32,
     /// Reports of heat may be off by so much. A change has to gain more than that makes of its node's share,

@@ -7,6 +7,7 @@
 //! Time alone changes nothing.
 
 use super::{
+    measure::permille,
     planner::Planner,
     policy::BalancePolicy,
     snapshot::{Amounts, DIMENSIONS},
@@ -15,6 +16,9 @@ use crate::ids::{ZoneTime, millis};
 
 /// A load that is off by more than this part of what it was, in thousandths, is another load.
 const LOAD_CHANGE_PERMILLE: u64 = 100;
+
+/// What is seen of one node among many over hours is off by more than usual: by so many times.
+const NOISE_TIMES: f64 = 3.0;
 
 /// The zone when nothing was left to be done for evenness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +63,10 @@ impl Rest {
     }
 
     /// The rest as it goes on; none if it has been another zone for as long as the policy wants something to last.
-    pub(super) fn kept(self, now: &Self, policy: &BalancePolicy) -> Option<Self> {
-        if self.holds(now, policy) {
+    ///
+    /// `noise`: how far the worst share may be off.
+    pub(super) fn kept(self, now: &Self, policy: &BalancePolicy, noise: f64) -> Option<Self> {
+        if self.holds(now, policy, noise) {
             return Some(Self { disturbed_since: None, ..self });
         }
         let since = self.disturbed_since.unwrap_or(now.since);
@@ -69,9 +75,10 @@ impl Rest {
     }
 
     /// Whether it is still the same zone under the same load, no node of which stands out further by the width of
-    /// the policy's band.
-    fn holds(&self, now: &Self, policy: &BalancePolicy) -> bool {
-        let band = policy.act_above_permille.saturating_sub(policy.stop_at_permille);
+    /// the policy's band and by what noise may make of it.
+    fn holds(&self, now: &Self, policy: &BalancePolicy, noise: f64) -> bool {
+        let band = policy.act_above_permille.saturating_sub(policy.stop_at_permille)
+            + permille(noise * NOISE_TIMES);
         let nodes = |rest: &Self| (rest.capacity, rest.receiving_nodes, rest.leading_nodes);
         nodes(self) == nodes(now)
             && now.worst_share_permille <= self.worst_share_permille.saturating_add(band)

@@ -112,7 +112,10 @@ impl Source {
         let measure = &work.measure;
         let stress = |node: u32, row: &Row| measure.stress(node, row, columns.clone()).0;
         let (from_after, to_after) = (stress(self.node, &from_row), stress(to, &to_row));
-        let gain = self.stress - from_after.max(to_after);
+        // What the destination is stressed by anyway, and this does not add to, is nothing against it.
+        let raised = columns.clone().filter(|column| to_row[*column] > to_before[*column]);
+        let raised = raised.map(|column| measure.share(to, &to_row, column)).fold(0.0, f64::max);
+        let gain = self.stress - from_after.max(raised);
         let distance = self.stress - measure.share(to, &to_row, self.column);
         if gain <= 0.0 || distance < self.least_distance(work, to) {
             return None;

@@ -52,7 +52,7 @@ pub(super) struct Candidate {
     /// The stress of both nodes afterwards.
     pub from_after: f64,
     pub to_after: f64,
-    /// By how much the worse of both is relieved.
+    /// By how much the source is relieved, or less if what comes makes the destination nearly as stressed.
     pub gain: f64,
     /// By how much the zone becomes less uneven, for what it costs.
     pub merit: f64,
@@ -281,6 +281,19 @@ impl<'a> Work<'a> {
 
     fn id(&self, node: u32) -> NodeId {
         self.planner.nodes[node as usize].id
+    }
+
+    /// How far the share of the most loaded node may be off, if reports of heat may as the policy says: the most of
+    /// any node, in its worst column.
+    pub fn worst_noise(&self) -> f64 {
+        let part = f64::from(self.policy.noise_permille) / 1_000.0;
+        let nodes = (0..self.rows.len() as u32)
+            .filter(|node| !self.planner.nodes[*node as usize].is_leaving);
+        let noise = nodes.map(|node| {
+            let (_, column) = self.measure.stress(node, &self.rows[node as usize], HEAT);
+            self.measure.noise(self.planner, node, column, part)
+        });
+        noise.fold(0.0, f64::max)
     }
 
     /// How good the zone is, proposals included.
