@@ -8,6 +8,7 @@
 //! - [`observation`]: what the leader's sessions know now. Never replicated, never mixed with intent.
 //! - [`accrual`], [`health`]: what a node's heartbeats say, and how they come.
 //! - [`detector`], [`takeover`], [`placement`], [`repair`], [`drain`], [`leaders`]: judgements and plans.
+//! - [`heat`]: which partitions and nodes have how much load.
 //! - [`brake`]: when too much seems lost at once, what is held back.
 //! - [`agenda`], [`reconcile`]: from intent and observation to orders and conclusions.
 //! - [`reconcile`]: from intent and observation to orders and conclusions.
@@ -33,6 +34,7 @@ pub mod fingerprint;
 pub mod group_view;
 mod groups;
 pub mod health;
+pub mod heat;
 pub mod ids;
 mod indices;
 pub mod key_range;

@@ -11,6 +11,7 @@ mod conclusions;
 mod detector;
 mod drains;
 mod group;
+mod heat;
 mod leaders;
 mod partition_set;
 mod placement;

@@ -1,0 +1,330 @@
+//! All that is known of load.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    HOTTEST_MAX, Rates,
+    average::Averages,
+    cell::{Cell, Sight, Slot},
+    cells::Cells,
+    hottest::Hottest,
+    node::{Node, NodeLoad},
+};
+use crate::ids::{Incarnation, NodeId, PartitionId, Term};
+
+/// A key that takes much of its partition's load.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HotKey {
+    /// Its first 256 bytes.
+    pub key_prefix: Vec<u8>,
+    /// Of the partition's requests, 0 to 1: never too small, and too large by the error at most.
+    pub share: f64,
+    pub share_error: f64,
+}
+
+/// What a partition's leader reports. Mirrors `HeatReport` in `zone/v1/node.proto`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LoadReport {
+    pub term: Term,
+    /// What the counts cover.
+    pub interval_ms: u64,
+    pub reads: u64,
+    pub writes: u64,
+    pub bytes_read: u64,
+    pub bytes_written: u64,
+    pub request_cpu_us: u64,
+    pub apply_cpu_us: u64,
+    pub shed: u64,
+    pub waited_us: u64,
+    pub stored_bytes: u64,
+    pub hottest_keys: Vec<HotKey>,
+}
+
+/// Load on one partition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PartitionLoad {
+    /// Who served it last.
+    pub leader: NodeId,
+    /// What its leader has to do for it.
+    pub short: Rates,
+    pub long: Rates,
+    /// On one replica's disk.
+    pub stored_bytes: f64,
+    /// How many requests wait at the same time.
+    pub waiting: f64,
+    pub shed_per_second: f64,
+}
+
+impl PartitionLoad {
+    /// Processor time on all of its replicas together.
+    pub fn cpu_cores_of_all(&self, replicas: u32) -> f64 {
+        self.long.request_cpu_cores + self.long.apply_cpu_cores * f64::from(replicas)
+    }
+}
+
+/// Longer intervals say too little of when the load was.
+const INTERVAL_MAX: Duration = Duration::from_secs(3_600);
+
+/// Load by partition and by node.
+#[derive(Clone, Debug, Default)]
+pub struct ZoneHeat {
+    slots: BTreeMap<NodeId, Slot>,
+    /// By slot, from 1.
+    nodes: Vec<Node>,
+    cells: Cells,
+    hottest: Hottest,
+}
+
+/// What nodes say.
+impl ZoneHeat {
+    pub fn session_opened(&mut self, node: NodeId, incarnation: Incarnation, now: Duration) {
+        let Some(slot) = self.slot_or_new(node) else { return };
+        if let Some(node) = self.node_mut(slot)
+            && incarnation >= node.incarnation
+        {
+            node.open(incarnation, now);
+        }
+    }
+
+    /// What the node has reported ages from now on.
+    pub fn session_closed(&mut self, node: NodeId, now: Duration) {
+        if let Some(slot) = self.slots.get(&node).copied()
+            && let Some(node) = self.node_mut(slot)
+        {
+            node.close(now);
+        }
+    }
+
+    /// The node is no longer part of the zone.
+    pub fn forget_node(&mut self, node: NodeId, now: Duration) {
+        self.session_closed(node, now);
+        self.slots.remove(&node);
+    }
+
+    /// What those replicas of a node cost that do not lead. Nothing without a session of that incarnation.
+    pub fn follower_load(
+        &mut self,
+        node: NodeId,
+        incarnation: Incarnation,
+        interval_ms: u64,
+        apply_cpu_us: u64,
+        now: Duration,
+    ) {
+        let Some(slot) = self.heard(node, incarnation) else { return };
+        if interval_ms > 0
+            && let Some(node) = self.node_mut(slot)
+        {
+            node.follow(per_second(apply_cpu_us, interval_ms) / 1e6, now);
+        }
+    }
+
+    /// Takes in what a partition's leader says of its load; whether it counts. It does not if a newer leader
+    /// was heard of, if another node has said that it leads in that term, if the node has no session or was
+    /// started again since, and if it covers no time.
+    pub fn report(
+        &mut self,
+        node: NodeId,
+        incarnation: Incarnation,
+        partition: PartitionId,
+        report: LoadReport,
+        now: Duration,
+    ) -> bool {
+        let Some(slot) = self.heard(node, incarnation) else { return false };
+        let before = self.cells.get(partition).copied();
+        let is_stale = before.is_some_and(|cell| {
+            report.term < cell.term || (report.term == cell.term && slot != cell.leader)
+        });
+        if is_stale || report.interval_ms == 0 {
+            return false;
+        }
+        let rates = report.rates();
+        let sight = match &before {
+            Some(cell) => self.continued(cell, &rates, report.interval(), now),
+            None => Self::first(&rates),
+        };
+        let session = self.node(slot).map_or(0, |node| node.session);
+        let interval_ms = report.interval_ms;
+        #[allow(clippy::cast_precision_loss)]
+        let stored_bytes = report.stored_bytes as f64;
+        let cell = Cell::new(report.term, slot, session, now, &sight).with_levels(
+            stored_bytes,
+            per_second(report.waited_us, interval_ms) / 1e6,
+            per_second(report.shed, interval_ms),
+        );
+
+        if let Some(before) = &before {
+            let was = self.sight_in_sums(before, now);
+            if before.leader == slot {
+                self.change(slot, was, Some((cell.sight(), cell.shed_per_second)), now);
+            } else {
+                self.change(before.leader, was, None, now);
+                self.change(slot, None, Some((cell.sight(), cell.shed_per_second)), now);
+            }
+        } else {
+            self.change(slot, None, Some((cell.sight(), cell.shed_per_second)), now);
+        }
+        self.cells.insert(partition, cell);
+        let mut hottest = std::mem::take(&mut self.hottest);
+        hottest.note(partition, report.hottest_keys, |it| self.weight(it, now));
+        self.hottest = hottest;
+        true
+    }
+
+    /// A partition that was known: as it was until the report's interval began, and then as the report says.
+    fn continued(&self, before: &Cell, rates: &Rates, interval: Duration, now: Duration) -> Sight {
+        let interval = interval.min(now.saturating_sub(before.at()));
+        let began = now.saturating_sub(interval);
+        let mut sight = before.sight_at(self.lasted_until(before), began);
+        sight.input = rates.to_array();
+        sight.after(interval)
+    }
+
+    /// A partition of which nothing was known: what it is now is the best guess of what it was.
+    fn first(rates: &Rates) -> Sight {
+        let input = rates.to_array();
+        Sight { averages: input.map(Averages::of), input }
+    }
+
+    /// What of a cell is part of its leader's sums now, if it is one.
+    fn sight_in_sums(&self, cell: &Cell, now: Duration) -> Option<(Sight, f32)> {
+        let node = self.node(cell.leader)?;
+        let sight = cell.sight_at(node.lasted_until(), now);
+        (node.session == cell.session).then_some((sight, cell.shed_per_second))
+    }
+
+    fn change(
+        &mut self,
+        slot: Slot,
+        before: Option<(Sight, f32)>,
+        after: Option<(Sight, f32)>,
+        now: Duration,
+    ) {
+        if before.is_none() && after.is_none() {
+            return;
+        }
+        if let Some(node) = self.node_mut(slot) {
+            node.change(before, after, now);
+        }
+    }
+}
+
+/// What can be asked.
+impl ZoneHeat {
+    /// Load on a node; none if it was never heard of.
+    pub fn of_node(&self, node: NodeId, now: Duration) -> Option<NodeLoad> {
+        self.node(*self.slots.get(&node)?).map(|node| node.load(now))
+    }
+
+    /// Load on a partition; none if nobody has reported it to this leader.
+    pub fn of_partition(&self, partition: PartitionId, now: Duration) -> Option<PartitionLoad> {
+        let cell = self.cells.get(partition)?;
+        let leader = self.node(cell.leader)?;
+        let sight = cell.sight_at(self.lasted_until(cell), now);
+        Some(PartitionLoad {
+            leader: leader.id,
+            short: sight.short(),
+            long: sight.long(),
+            stored_bytes: f64::from(cell.stored_bytes),
+            waiting: f64::from(cell.waiting),
+            shed_per_second: f64::from(cell.shed_per_second),
+        })
+    }
+
+    /// The hottest partitions by their short averages, the hottest first; at most [`HOTTEST_MAX`]. One whose
+    /// load does not change may be missing for half a minute after others were hotter.
+    pub fn hottest(&self, count: usize, now: Duration) -> Vec<(PartitionId, PartitionLoad)> {
+        let ranked = self.hottest.ranked(count.min(HOTTEST_MAX), |it| self.weight(it, now));
+        let loads = ranked.into_iter();
+        let loads = loads.filter_map(|it| Some((it, self.of_partition(it, now)?)));
+        loads.filter(|(_, load)| load.short.weight() > 0.0).collect()
+    }
+
+    /// The hottest keys of a partition, as last told; empty unless it is among the hottest.
+    pub fn hottest_keys(&self, partition: PartitionId) -> &[HotKey] {
+        self.hottest.keys(partition)
+    }
+
+    /// How many partitions were reported.
+    pub fn len(&self) -> usize {
+        self.cells.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.cells.len() == 0
+    }
+
+    /// Bytes that partitions take here.
+    pub fn cell_bytes(&self) -> usize {
+        self.cells.page_bytes()
+    }
+
+    fn weight(&self, partition: PartitionId, now: Duration) -> f64 {
+        self.cells
+            .get(partition)
+            .map_or(0.0, |cell| cell.sight_at(self.lasted_until(cell), now).short().weight())
+    }
+}
+
+/// Nodes by slot.
+impl ZoneHeat {
+    fn node(&self, slot: Slot) -> Option<&Node> {
+        self.nodes.get(index(slot))
+    }
+
+    fn node_mut(&mut self, slot: Slot) -> Option<&mut Node> {
+        self.nodes.get_mut(index(slot))
+    }
+
+    fn slot_or_new(&mut self, node: NodeId) -> Option<Slot> {
+        if let Some(slot) = self.slots.get(&node) {
+            return Some(*slot);
+        }
+        let slot = u32::try_from(self.nodes.len() + 1).ok().and_then(Slot::new)?;
+        self.nodes.push(Node::new(node));
+        self.slots.insert(node, slot);
+        Some(slot)
+    }
+
+    /// The node's slot, if it has a session of this incarnation.
+    fn heard(&self, node: NodeId, incarnation: Incarnation) -> Option<Slot> {
+        let slot = *self.slots.get(&node)?;
+        let node = self.node(slot)?;
+        (node.is_open() && node.incarnation == incarnation).then_some(slot)
+    }
+
+    /// Until when the load of a cell counts as it was reported: as long as the session by which it was.
+    fn lasted_until(&self, cell: &Cell) -> Duration {
+        match self.node(cell.leader) {
+            Some(node) if node.session == cell.session => node.lasted_until(),
+            Some(_) | None => Duration::ZERO,
+        }
+    }
+}
+
+fn index(slot: Slot) -> usize {
+    usize::try_from(slot.get() - 1).unwrap_or(usize::MAX)
+}
+
+impl LoadReport {
+    fn interval(&self) -> Duration {
+        Duration::from_millis(self.interval_ms).min(INTERVAL_MAX)
+    }
+
+    fn rates(&self) -> Rates {
+        let rate = |count| per_second(count, self.interval_ms);
+        Rates {
+            reads_per_second: rate(self.reads),
+            writes_per_second: rate(self.writes),
+            bytes_per_second: rate(self.bytes_read.saturating_add(self.bytes_written)),
+            request_cpu_cores: rate(self.request_cpu_us) / 1e6,
+            apply_cpu_cores: rate(self.apply_cpu_us) / 1e6,
+        }
+    }
+}
+
+fn per_second(count: u64, interval_ms: u64) -> f64 {
+    // Counts beyond 2^53 lose precision, which a rate does not need.
+    #[allow(clippy::cast_precision_loss)]
+    let (count, interval_ms) = (count as f64, interval_ms.max(1) as f64);
+    count * 1_000.0 / interval_ms
+}
