@@ -19,6 +19,11 @@ pub const OPERATIONS_FAILED: &str = "isotherm_control_plane_operations_failed";
 pub const BRAKE: &str = "isotherm_control_plane_brake_engaged";
 pub const BRAKE_OVERRIDDEN: &str = "isotherm_control_plane_brake_overridden";
 pub const BRAKE_HELD_BACK: &str = "isotherm_control_plane_brake_held_back";
+pub const NODE_READS: &str = "isotherm_control_plane_node_reads_per_second";
+pub const NODE_WRITES: &str = "isotherm_control_plane_node_writes_per_second";
+pub const NODE_BYTES: &str = "isotherm_control_plane_node_bytes_per_second";
+pub const NODE_CPU: &str = "isotherm_control_plane_node_cpu_cores";
+pub const NODE_SHED: &str = "isotherm_control_plane_node_shed_per_second";
 pub const SESSIONS: &str = "isotherm_control_plane_sessions";
 pub const HEARTBEATS: &str = "isotherm_control_plane_heartbeats_total";
 pub const HEARTBEAT_LATENESS: &str = "isotherm_control_plane_heartbeat_interval_seconds";
@@ -39,7 +44,7 @@ pub fn set_revision(revision: Revision) {
 }
 
 /// The gauges that only the leader exports, and what they mean.
-const LEADER_GAUGES: [(&str, &str); 10] = [
+const LEADER_GAUGES: [(&str, &str); 15] = [
     (NODES, "Index nodes by the state that was concluded"),
     (PARTITIONS, "Partitions of the zone"),
     (PARTITIONS_AVAILABLE, "Partitions with a confirmed leader"),
@@ -56,6 +61,20 @@ const LEADER_GAUGES: [(&str, &str); 10] = [
         "Repairs, moves and transfers of leadership that the brake holds back, by kind",
     ),
     (SESSIONS, "Sessions with index nodes"),
+    (
+        NODE_READS,
+        "Reads of the partitions that an index node leads, averaged with a half-life of 10 s",
+    ),
+    (NODE_WRITES, "Writes of the partitions that an index node leads, averaged alike"),
+    (
+        NODE_BYTES,
+        "Bytes read and written of the partitions that an index node leads, averaged alike",
+    ),
+    (NODE_CPU, "Processor cores that all replicas of an index node use, averaged alike"),
+    (
+        NODE_SHED,
+        "Requests that an index node refuses because too many are under way, as last reported",
+    ),
 ];
 
 /// Says what each metric means and how it is measured, those of the store included.

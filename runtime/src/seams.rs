@@ -93,12 +93,30 @@ pub trait Randomness: Send + Sync + 'static {
     fn next_u64(&self) -> u64;
 }
 
+/// Tells how much of a processor's time the calling thread has had.
+pub trait ProcessorTime: Send + Sync + 'static {
+    /// Since some point in the thread's life: only the difference between two calls on one thread means
+    /// anything.
+    fn of_thread(&self) -> Duration;
+}
+
+/// Where work costs nothing that could be told: a simulation must not depend on how fast it is simulated.
+#[derive(Clone, Copy, Debug)]
+pub struct NoProcessorTime;
+
+impl ProcessorTime for NoProcessorTime {
+    fn of_thread(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
 /// The seams of one process.
 #[derive(Clone)]
 pub struct Environment {
     pub network: Arc<dyn Network>,
     pub clock: Arc<dyn Clock>,
     pub randomness: Arc<dyn Randomness>,
+    pub processor_time: Arc<dyn ProcessorTime>,
 }
 
 impl Environment {
@@ -108,6 +126,7 @@ impl Environment {
             network: Arc::new(production::TcpNetwork),
             clock: Arc::new(production::SystemClock::new()),
             randomness: Arc::new(production::SystemRandomness),
+            processor_time: Arc::new(production::ThreadTime),
         }
     }
 
@@ -252,6 +271,17 @@ pub mod production {
     impl Randomness for SystemRandomness {
         fn next_u64(&self) -> u64 {
             rand::random()
+        }
+    }
+
+    /// What the operating system has charged the thread for.
+    #[derive(Clone, Copy, Debug)]
+    pub struct ThreadTime;
+
+    impl ProcessorTime for ThreadTime {
+        /// Zero where the system does not tell.
+        fn of_thread(&self) -> Duration {
+            nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID.now().map_or(Duration::ZERO, Duration::from)
         }
     }
 }

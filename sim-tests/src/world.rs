@@ -28,7 +28,7 @@ use futures_util::{FutureExt, future::LocalBoxFuture};
 use rand::RngExt;
 use runtime::{
     raft::RaftRuntime,
-    seams::Environment,
+    seams::{Environment, NoProcessorTime},
     store::{Family, simulated::SimulatedDisk},
     time::Timekeeper,
 };
@@ -333,6 +333,7 @@ fn environment(
         network: Arc::new(SimulatedNetwork::new(host, links.clone(), gate.clone())),
         clock: Arc::new(SimulatedClock::new(clock)),
         randomness: Arc::new(SeededRandomness::new(seed.derive("randomness", 0))),
+        processor_time: Arc::new(NoProcessorTime),
     }
 }
 

@@ -138,7 +138,7 @@ pub struct Progress {
     pub lag_entries: u64,
 }
 
-/// Load, smoothed over a few seconds.
+/// Load, as last reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rates {
     pub reads_per_second: f64,
@@ -479,23 +479,21 @@ impl Rates {
         }
     }
 
-    /// Weighs a report by its length: five seconds of it replace two thirds of what was.
+    /// A node reports again when its load has changed: until then it is as it was reported. Averages are
+    /// kept in [`heat`](crate::heat).
     fn add(&mut self, heat: &HeatReport) {
-        const WINDOW_SECONDS: f64 = 5.0;
         if heat.interval_ms == 0 {
             return;
         }
         let seconds = Duration::from_millis(heat.interval_ms).as_secs_f64();
-        let weight = 1.0 - (-seconds / WINDOW_SECONDS).exp();
-        let blend = |rate: &mut f64, count: u64| {
-            // Counts beyond 2^53 lose precision, which a rate does not need.
-            #[allow(clippy::cast_precision_loss)]
-            let latest = count as f64 / seconds;
-            *rate += weight * (latest - *rate);
+        // Counts beyond 2^53 lose precision, which a rate does not need.
+        #[allow(clippy::cast_precision_loss)]
+        let rate = |count: u64| count as f64 / seconds;
+        *self = Rates {
+            reads_per_second: rate(heat.reads),
+            writes_per_second: rate(heat.writes),
+            bytes_read_per_second: rate(heat.bytes_read),
+            bytes_written_per_second: rate(heat.bytes_written),
         };
-        blend(&mut self.reads_per_second, heat.reads);
-        blend(&mut self.writes_per_second, heat.writes);
-        blend(&mut self.bytes_read_per_second, heat.bytes_read);
-        blend(&mut self.bytes_written_per_second, heat.bytes_written);
     }
 }

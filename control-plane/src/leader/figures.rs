@@ -24,11 +24,26 @@ pub fn record(reign: &Reign) {
         (figures, nodes, state.revision(), brake)
     });
     set(&figures, &nodes, brake, reign.sessions().count());
+    let now = reign.now();
+    let loads = reign.zone().read(|state| {
+        let heat = reign.heat();
+        let loads = state
+            .nodes()
+            .iter()
+            .map(|(id, node)| (node.name.clone(), heat.of_node(*id, now).unwrap_or_default()));
+        loads.collect::<Vec<_>>()
+    });
+    reign.load_gauges().show(&loads);
     metrics::set_revision(revision);
 }
 
 /// The reign is over: what the gauges showed is another leader's to know now.
-pub fn clear() {
+pub fn clear(reign: &Reign) {
+    clear_figures();
+    reign.load_gauges().clear();
+}
+
+fn clear_figures() {
     set(&Figures::default(), &BTreeMap::new(), Brake::default(), 0);
 }
 
@@ -90,7 +105,7 @@ mod tests {
             assert_eq!(leaders["isotherm_control_plane_brake_engaged"], 1.0);
             assert_eq!(leaders["isotherm_control_plane_brake_overridden"], 1.0);
             assert_eq!(leaders["isotherm_control_plane_brake_held_back{kind=move}"], 6.0);
-            clear();
+            clear_figures();
             let after = recorded.gauges();
             assert_eq!(after.len(), leaders.len());
             assert!(after.values().all(|value| *value == 0.0), "{after:?}");

@@ -15,6 +15,7 @@
 mod conduct;
 mod figures;
 mod judge;
+mod load_gauges;
 mod orders;
 mod probe;
 mod reign;
@@ -86,7 +87,7 @@ async fn reign(member: &Arc<Member>, term: Term) {
         }
     }
     ::metrics::gauge!(metrics::LEADER).set(0.0);
-    figures::clear();
+    figures::clear(&reign);
     tracing::info!(term = term.get(), reason, "this member does not lead any more");
     runtime::mark!("reign ended", reason);
 }

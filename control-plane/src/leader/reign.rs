@@ -1,6 +1,6 @@
 //! What the tasks and services of one reign share.
 //!
-//! Locks are taken in this sequence, each for moments: the zone's state, the view, the tally, the sessions.
+//! Locks are taken in this sequence, each for moments: the zone's state, the view, the tally, the sessions, the heat.
 
 use std::{
     collections::BTreeMap,
@@ -9,17 +9,18 @@ use std::{
 };
 
 use model::{
-    Action, Applied, Command, Fence, Generation, Incarnation, MemberId, NodeId, PartitionId, Term,
-    WallTime, ZoneView, command::Registration, signal_log::SignalLog, tally::Tally,
-    zone_clock::ZoneClock,
+    Action, Applied, Command, Fence, Generation, Incarnation, MemberId, NodeId, PartitionId,
+    ReplicaId, Term, WallTime, ZoneView, command::Registration, heat::ZoneHeat,
+    signal_log::SignalLog, tally::Tally, zone_clock::ZoneClock,
 };
 use planted::Bug;
-use proto::v1::SessionReport;
+use proto::v1::{self, SessionReport};
 use runtime::{grpc::Channels, seams::Environment};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::load_gauges::LoadGauges;
 use super::sessions::{OpenSession, SessionNumber, Sessions};
 use crate::{
     configuration::Configuration,
@@ -42,6 +43,8 @@ pub struct Reign {
     clock: Mutex<ProposalClock>,
     view: Mutex<ZoneView>,
     tally: Mutex<Tally>,
+    heat: Mutex<ZoneHeat>,
+    load_gauges: Mutex<LoadGauges>,
     sessions: Sessions,
     refusals: Mutex<BTreeMap<PartitionId, String>>,
     signals: Mutex<Option<SignalLog>>,
@@ -75,6 +78,8 @@ impl Reign {
             }),
             view: Mutex::new(ZoneView::new(now)),
             tally: Mutex::new(member.group().zone().read(Tally::unseen)),
+            heat: Mutex::new(ZoneHeat::default()),
+            load_gauges: Mutex::default(),
             sessions: Sessions::default(),
             refusals: Mutex::new(BTreeMap::new()),
             signals: Mutex::new(None),
@@ -126,6 +131,15 @@ impl Reign {
     /// What the sessions have shown. Held for moments only: heartbeats wait for it.
     pub fn view(&self) -> MutexGuard<'_, ZoneView> {
         lock(&self.view)
+    }
+
+    pub fn load_gauges(&self) -> MutexGuard<'_, LoadGauges> {
+        lock(&self.load_gauges)
+    }
+
+    /// What is known of load.
+    pub fn heat(&self) -> MutexGuard<'_, ZoneHeat> {
+        lock(&self.heat)
     }
 
     /// The judge's latest rounds; none before its first one.
@@ -259,6 +273,7 @@ impl Reign {
             let mut view = self.view();
             let session = self.sessions.open(node);
             view.session_opened(node, incarnation, self.now());
+            self.heat().session_opened(node, incarnation, self.now());
             session
         };
         self.connection_news();
@@ -273,6 +288,7 @@ impl Reign {
                 return;
             }
             view.session_closed(node, self.now());
+            self.heat().session_closed(node, self.now());
         }
         self.connection_news();
     }
@@ -309,9 +325,7 @@ impl Reign {
             if report.full_report_end {
                 view.full_report_end(node);
             }
-            for heat in &report.heat {
-                view.heat(node, PartitionId(heat.partition_id), &from_wire::heat_report(heat));
-            }
+            self.take_in_heat(&mut view, node, report.heat, report.follower_load, now);
         }
         for refusal in report.refusals {
             ::metrics::counter!(metrics::ORDERS_REFUSED).increment(1);
@@ -331,9 +345,39 @@ impl Reign {
         Ok(())
     }
 
+    /// Of replicas that the node has reported to be there, and in the session that it has now.
+    fn take_in_heat(
+        &self,
+        view: &mut ZoneView,
+        node: NodeId,
+        reports: Vec<v1::HeatReport>,
+        follower_load: Option<v1::FollowerLoad>,
+        now: Duration,
+    ) {
+        if reports.is_empty() && follower_load.is_none() {
+            return;
+        }
+        let session = view.node(node).and_then(|view| view.session);
+        let Some(incarnation) = session.map(|session| session.incarnation) else { return };
+        let mut heat = self.heat();
+        if let Some(v1::FollowerLoad { interval_ms, apply_cpu_us }) = follower_load {
+            heat.follower_load(node, incarnation, interval_ms, apply_cpu_us, now);
+        }
+        for report in reports {
+            let (partition, replica) =
+                (PartitionId(report.partition_id), ReplicaId(report.replica_id));
+            if view.replica(partition, replica).is_none_or(|view| view.node != node) {
+                continue;
+            }
+            view.heat(node, partition, &from_wire::heat_report(&report));
+            heat.report(node, incarnation, partition, from_wire::load_report(report), now);
+        }
+    }
+
     /// The node is no longer part of the zone.
     pub fn forget_node(&self, node: NodeId) {
         self.view().forget_node(node, self.now());
+        self.heat().forget_node(node, self.now());
         self.connection_news();
     }
 

@@ -10,7 +10,7 @@ use proto::v1::{self, admin_service_server::AdminService};
 use tonic::{Request, Response, Status};
 
 use super::{
-    figures, from_wire,
+    figures, from_wire, heat,
     once::Once,
     refusal,
     streams::{self, UpdateStream},
@@ -24,6 +24,9 @@ const PARTITIONS_MAX: u32 = 10_000;
 /// Operations in one answer, unless the caller says otherwise.
 const OPERATIONS_DEFAULT: u32 = 100;
 const OPERATIONS_MAX: u32 = 1_000;
+/// Partitions that are called hot in one answer, unless the caller says otherwise.
+const HOTTEST_DEFAULT: u32 = 10;
+const HOTTEST_MAX: u32 = 64;
 
 /// The service of one member.
 pub struct AdminApi {
@@ -378,6 +381,16 @@ impl AdminService for AdminApi {
             Err(error) => Err(Status::internal(format!("a line cannot be written: {error}"))),
         });
         Ok(Response::new(Box::pin(futures_util::stream::iter(lines))))
+    }
+
+    async fn get_heat(
+        &self,
+        request: Request<v1::GetHeatRequest>,
+    ) -> Result<Response<v1::GetHeatResponse>, Status> {
+        let reign = self.member.leading()?;
+        let top = limit("top", request.into_inner().top, HOTTEST_DEFAULT, HOTTEST_MAX)?;
+        self.member.group().zone().read(initialized)?;
+        Ok(Response::new(heat::heat(&reign, top)))
     }
 }
 

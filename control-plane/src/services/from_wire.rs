@@ -5,6 +5,7 @@ use std::sync::Arc;
 use model::{
     Incarnation, LogPosition, NodeId, PartitionId, RangeEpoch, ReplicaId, Term, ZoneState,
     command::Registration,
+    heat::{HotKey, LoadReport},
     key_range::KeyRange,
     node::Capacity,
     observation::{
@@ -169,6 +170,36 @@ pub fn heat_report(heat: &v1::HeatReport) -> HeatReport {
         writes: heat.writes,
         bytes_read: heat.bytes_read,
         bytes_written: heat.bytes_written,
+    }
+}
+
+/// The most keys that are taken in with one report.
+const HOT_KEYS_MAX: usize = 4;
+/// The longest beginning of a key that is.
+const KEY_PREFIX_BYTES_MAX: usize = 256;
+
+/// What a partition's leader says of its load. What is too much of the keys is left out.
+pub fn load_report(report: v1::HeatReport) -> LoadReport {
+    let part = |share: f64| if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
+    let keys = report.hottest_keys.into_iter().take(HOT_KEYS_MAX);
+    let hottest_keys = keys.map(|key| HotKey {
+        key_prefix: key.key_prefix[..key.key_prefix.len().min(KEY_PREFIX_BYTES_MAX)].to_vec(),
+        share: part(key.share),
+        share_error: part(key.share_error),
+    });
+    LoadReport {
+        term: Term(report.term),
+        interval_ms: report.interval_ms,
+        reads: report.reads,
+        writes: report.writes,
+        bytes_read: report.bytes_read,
+        bytes_written: report.bytes_written,
+        request_cpu_us: report.request_cpu_us,
+        apply_cpu_us: report.apply_cpu_us,
+        shed: report.shed,
+        waited_us: report.waited_us,
+        stored_bytes: report.stored_bytes,
+        hottest_keys: hottest_keys.collect(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The gRPC services of a member, and everything that knows the wire.
 //!
 //! - [`node`]: registration and sessions of index nodes.
-//! - [`admin`], [`streams`]: operators' commands and questions; [`figures`] gathers what they show.
+//! - [`admin`], [`streams`]: operators' commands and questions; [`figures`] and [`heat`] gather what they show.
 //! - [`routing`]: the partition map.
 //! - [`member`]: the other members.
 //! - [`from_wire`], [`to_wire`], [`refusal`]: conversions, one module each way.
@@ -9,6 +9,7 @@
 pub mod admin;
 pub mod figures;
 pub mod from_wire;
+pub mod heat;
 mod member;
 pub mod node;
 mod once;

@@ -1,12 +1,10 @@
 //! Replica reports, in messages of bounded size.
 
 use prost::Message;
-use proto::v1::{HeatReport, ReplicaReport, SessionReport};
+use proto::v1::{ReplicaReport, SessionReport};
 
 /// The most bytes of reports in one message: a report can hold two keys of 4 KiB each.
 const MESSAGE_BYTES: usize = 1 << 20;
-/// The most partitions of which one message reports the heat.
-const HEAT_REPORTS_MAX: usize = 8_192;
 
 /// The reports in as few messages as their size allows. With `full` they are all that there are, and
 /// the last message says so; there is one even without any report.
@@ -28,12 +26,6 @@ pub fn messages(reports: Vec<ReplicaReport>, full: bool) -> Vec<SessionReport> {
         messages.push(message);
     }
     messages
-}
-
-/// The heat in as few messages as its size allows.
-pub fn heat_messages(heat: &[HeatReport]) -> impl Iterator<Item = SessionReport> {
-    heat.chunks(HEAT_REPORTS_MAX)
-        .map(|part| SessionReport { heat: part.to_vec(), ..SessionReport::default() })
 }
 
 #[cfg(test)]

@@ -115,6 +115,7 @@ impl Agent {
         for message in reports::messages(self.host.reports(), true) {
             reports.send(message).await?;
         }
+        self.host.restart_heat();
         self.exchange(&mut reports, &mut orders, registered).await
     }
 
@@ -167,10 +168,10 @@ impl Agent {
                     reports.send(SessionReport { refusals, ..SessionReport::default() }).await?;
                 }
                 _ = heat.tick() => {
-                    let heat = self.host.heat();
-                    for message in reports::heat_messages(&heat) {
-                        reports.send(message).await?;
-                    }
+                    let (heat, follower_load) = self.host.heat();
+                    let follower_load = Some(follower_load);
+                    let report = SessionReport { heat, follower_load, ..SessionReport::default() };
+                    reports.send(report).await?;
                 }
             }
         }

@@ -5,7 +5,7 @@
 //! batch, and a tombstone keeps a destroyed one from ever coming back.
 //!
 //! What peers send is in [`host_peer`](super::host_peer), what the control plane orders in
-//! [`host_orders`](super::host_orders).
+//! [`host_orders`](super::host_orders), what it is told of load in [`host_heat`](super::host_heat).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     directory::Directory,
     fences::Fences,
-    heat::Changes,
+    heat::{Changes, HeatReporter},
     keys,
     lineages::{self, Lineages},
     options::EngineOptions,
@@ -106,6 +106,7 @@ pub struct ReplicaHost {
     pub(super) fences: Fences,
     pub(super) directory: Directory,
     pub(super) replicas: RwLock<Replicas>,
+    pub(super) heat: std::sync::Mutex<HeatReporter>,
     /// Held while a replica is made or destroyed.
     lifecycle: Mutex<()>,
     stopping: CancellationToken,
@@ -143,7 +144,9 @@ impl ReplicaHost {
             disk_below_reserve: AtomicBool::new(false),
             store_failed: CancellationToken::new(),
         });
+        let heat = std::sync::Mutex::new(HeatReporter::new(shared.environment.now()));
         let host = Arc::new(Self {
+            heat,
             lineages: Lineages::load(store.as_ref())?,
             fences: Fences::load(Arc::clone(&store))?,
             directory: Directory::load(Arc::clone(&store))?,
@@ -269,15 +272,6 @@ impl ReplicaHost {
         }
         let partition = self.read_replicas(|replicas| replicas.destroyed.get(&replica).copied())?;
         Some(destroyed_report(partition, replica))
-    }
-
-    /// Load of each replica that had any since the last call.
-    pub fn heat(&self) -> Vec<v1::HeatReport> {
-        let now = self.shared.environment.now();
-        self.replicas()
-            .iter()
-            .filter_map(|replica| replica.heat.take(replica.partition(), now))
-            .collect()
     }
 
     /// The replicas that changed since the last call; waits for the first. For one caller only.

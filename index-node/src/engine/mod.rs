@@ -8,7 +8,8 @@
 //! - [`requests`], [`reads`], `awaiting`, [`error`], [`service`]: what clients ask, up to the wire.
 //! - [`membership`], [`takeover`], [`report`], [`heat`]: what the control plane and the peers ask.
 //! - [`snapshot`], [`snapshot_stream`], [`snapshot_receive`]: a replica's content on its way to another.
-//! - [`transport`]: how messages leave; [`host_peer`]: how they come in; [`host_orders`]: orders.
+//! - [`transport`]: how messages leave; [`host_peer`]: how they come in; [`host_orders`]: orders;
+//!   [`host_heat`]: what is told of load.
 //! - [`options`], [`instruments`], [`clock`], [`codec`]: settings, metrics, partition time, encoding.
 //!
 //! **Architecture invariant**: the engine does not know the control plane or sessions, opens no
@@ -26,6 +27,7 @@ pub mod error;
 pub mod fences;
 pub mod heat;
 pub mod host;
+pub mod host_heat;
 pub mod host_orders;
 pub mod host_peer;
 pub mod instruments;

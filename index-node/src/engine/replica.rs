@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     clock::PartitionClock,
     command::{Operation, PartitionCommand},
-    heat::{Changes, Heat},
+    heat::{Changes, Heat, StoredEstimate},
     options::EngineOptions,
     reads::{ReadGate, ReadRounds},
     records::{GroupState, ReplicaRecord},
@@ -99,7 +99,8 @@ pub struct Replica {
     pub(super) clock: Arc<PartitionClock>,
     pub(super) campaign: Arc<Campaign>,
     pub(super) reads: ReadGate,
-    pub(super) heat: Heat,
+    pub(super) heat: Arc<Heat>,
+    pub(super) stored: StoredEstimate,
     /// Whether the last attempt to confirm leadership failed.
     doubted: Arc<AtomicBool>,
     /// One snapshot is received at a time.
@@ -155,7 +156,14 @@ impl Replica {
             request_timeout: shared.options.request_timeout,
         };
         let log = LogStore::<TypeConfig>::new(Arc::clone(&shared.store), replica.0);
-        let state_machine = StateMachine::new(replica, Arc::clone(&view), Arc::clone(&clock));
+        let heat = Arc::new(Heat::default());
+        let state_machine = StateMachine::new(
+            replica,
+            Arc::clone(&view),
+            Arc::clone(&clock),
+            Arc::clone(&heat),
+            Arc::clone(&shared.environment.processor_time),
+        );
         let starting =
             Raft::new(replica.0, Arc::clone(&shared.raft_config), network, log, state_machine);
         let seed = shared.environment.randomness.next_u64();
@@ -193,7 +201,8 @@ impl Replica {
             clock,
             campaign,
             reads,
-            heat: Heat::new(now),
+            heat,
+            stored: StoredEstimate::default(),
             doubted,
             receiving: AtomicBool::new(false),
             failure: Mutex::new(None),

@@ -90,6 +90,12 @@ impl Replica {
                 retry_after: Duration::from_secs(1),
             });
         }
+        // A write is large: it is not to be moved along with all that waits for it.
+        let work = Box::pin(self.do_write(request));
+        self.heat.request(&self.shared.environment, work).await
+    }
+
+    async fn do_write(&self, request: WriteRequest) -> Result<Applied, RequestError> {
         self.await_leading().await?;
         let state = self.view.state();
         self.check_range(&state, request.range_epoch, &request.key)?;
@@ -119,6 +125,7 @@ impl Replica {
                 Mutation::Put { value } => value.len(),
                 Mutation::Delete => 0,
             };
+        let key = request.key.clone();
         let write = Write {
             write_id: request.write_id,
             expires_at_ms: request.expires_at_ms,
@@ -128,7 +135,7 @@ impl Replica {
             condition: request.condition,
         };
         let outcome = self.propose(self.command(now_ms, Operation::Write(write))).await?;
-        self.heat.wrote(bytes);
+        self.heat.wrote(&key, bytes);
         match outcome {
             PartitionOutcome::Write(WriteOutcome::Applied(applied)) => Ok(applied),
             PartitionOutcome::Write(WriteOutcome::ConditionFailed { current_version }) => {
@@ -276,6 +283,10 @@ impl Replica {
 
     /// Reads one key.
     pub async fn get(&self, range_epoch: u64, key: &Bytes) -> Result<Option<Found>, RequestError> {
+        self.heat.request(&self.shared.environment, self.do_get(range_epoch, key)).await
+    }
+
+    async fn do_get(&self, range_epoch: u64, key: &Bytes) -> Result<Option<Found>, RequestError> {
         self.confirm_leadership().await?;
         let stored: Option<StoredValue> = self.view.read(|state, reader| {
             self.check_range(state, range_epoch, key)?;
@@ -287,12 +298,16 @@ impl Replica {
             value: stored.value,
             version: stored.version,
         });
-        self.heat.read(key.len() + found.as_ref().map_or(0, |found| found.value.len()));
+        self.heat.read(key, key.len() + found.as_ref().map_or(0, |found| found.value.len()));
         Ok(found)
     }
 
     /// Lists keys in order.
     pub async fn list(&self, query: &ListQuery) -> Result<ListPage, RequestError> {
+        self.heat.request(&self.shared.environment, self.do_list(query)).await
+    }
+
+    async fn do_list(&self, query: &ListQuery) -> Result<ListPage, RequestError> {
         self.confirm_leadership().await?;
         let (state, reader) = self.view.snapshot();
         let Some(range) = &state.range else {
@@ -332,7 +347,7 @@ impl Replica {
             bytes += item_bytes;
             page.items.push(Found { key, value: stored.value, version: stored.version });
         }
-        self.heat.read(bytes);
+        self.heat.listed(bytes);
         Ok(page)
     }
 }

@@ -12,12 +12,16 @@ use openraft::{
     storage::{ApplyResponder, EntryResponder, RaftStateMachine},
 };
 use planted::Bug;
-use runtime::store::{Batch, synced};
+use runtime::{
+    seams::ProcessorTime,
+    store::{Batch, synced},
+};
 
 use super::{
     apply::{ApplyError, ApplyRun},
     clock::PartitionClock,
     command::PartitionOutcome,
+    heat::Heat,
     keys, lineages,
     records::{self, GroupState},
     snapshot::{self, PartitionSnapshot, SnapshotData},
@@ -44,11 +48,45 @@ pub struct StateMachine {
     replica: ReplicaId,
     view: Arc<GroupView>,
     clock: Arc<PartitionClock>,
+    heat: Arc<Heat>,
+    processor_time: Arc<dyn ProcessorTime>,
 }
 
 impl StateMachine {
-    pub fn new(replica: ReplicaId, view: Arc<GroupView>, clock: Arc<PartitionClock>) -> Self {
-        Self { replica, view, clock }
+    pub fn new(
+        replica: ReplicaId,
+        view: Arc<GroupView>,
+        clock: Arc<PartitionClock>,
+        heat: Arc<Heat>,
+        processor_time: Arc<dyn ProcessorTime>,
+    ) -> Self {
+        Self { replica, view, clock, heat, processor_time }
+    }
+
+    async fn apply_entries<S>(&self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut next = entries.try_next().await?;
+        let mut responses = Vec::new();
+        while next.is_some() {
+            let state = GroupState::clone(&self.view.state());
+            let mut run = ApplyRun::new(self.view.store().as_ref(), self.replica, state);
+            let mut count = 0;
+            while let Some((entry, responder)) = next {
+                let outcome = run.apply(entry)?;
+                if let Some(responder) = responder {
+                    responses.push((responder, outcome));
+                }
+                count += 1;
+                next = entries.try_next().await?;
+                if count >= RUN_ENTRIES_MAX || run.bytes() >= RUN_BYTES_MAX {
+                    break;
+                }
+            }
+            self.finish(run, &mut responses)?;
+        }
+        Ok(())
     }
 
     fn finish(
@@ -75,30 +113,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         Ok((state.applied, state.membership.clone()))
     }
 
-    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>
     where
         S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
-        let mut next = entries.try_next().await?;
-        let mut responses = Vec::new();
-        while next.is_some() {
-            let state = GroupState::clone(&self.view.state());
-            let mut run = ApplyRun::new(self.view.store().as_ref(), self.replica, state);
-            let mut count = 0;
-            while let Some((entry, responder)) = next {
-                let outcome = run.apply(entry)?;
-                if let Some(responder) = responder {
-                    responses.push((responder, outcome));
-                }
-                count += 1;
-                next = entries.try_next().await?;
-                if count >= RUN_ENTRIES_MAX || run.bytes() >= RUN_BYTES_MAX {
-                    break;
-                }
-            }
-            self.finish(run, &mut responses)?;
-        }
-        Ok(())
+        self.heat.apply(self.processor_time.as_ref(), self.apply_entries(entries)).await
     }
 
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {

@@ -62,6 +62,8 @@ plain_calls! {
     list_partitions(ListPartitionsRequest) -> ListPartitionsResponse;
     /// One partition in detail.
     get_partition(GetPartitionRequest) -> PartitionDetail;
+    /// Load by node, and the hottest partitions.
+    get_heat(GetHeatRequest) -> GetHeatResponse;
     /// Operations, newest first.
     list_operations(ListOperationsRequest) -> ListOperationsResponse;
     /// Cancels an operation.

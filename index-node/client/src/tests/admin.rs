@@ -160,6 +160,7 @@ unused! {
     remove_node(RemoveNodeRequest) -> RemoveNodeResponse;
     rebalance_leaders(RebalanceLeadersRequest) -> RebalanceLeadersResponse;
     override_brake(OverrideBrakeRequest) -> OverrideBrakeResponse;
+    get_heat(GetHeatRequest) -> GetHeatResponse;
     list_operations(ListOperationsRequest) -> ListOperationsResponse;
     cancel_operation(CancelOperationRequest) -> Operation;
 }

@@ -5,6 +5,7 @@ mod awaiting;
 mod chaos;
 mod digest;
 mod harness;
+mod heat;
 mod membership;
 mod requests;
 mod restart;
