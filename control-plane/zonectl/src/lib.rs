@@ -7,6 +7,7 @@
 //! - [`tables`]: what people see instead.
 //! - [`explanation`]: what `zonectl explain` prints.
 //! - [`brake`]: the brake in a line.
+//! - [`heat`]: load, in a sentence, bars and tables.
 //! - [`plan`]: what `zonectl plan` prints.
 //! - [`failure`]: why a command failed, in plain words, and the exit code for it.
 //! - `diagnosis`: whether it failed because the two sides do not agree about TLS.
@@ -28,6 +29,7 @@ mod diagnosis;
 pub mod explanation;
 pub mod failure;
 pub mod forms;
+pub mod heat;
 pub mod load;
 pub mod plan;
 pub mod snapshot;

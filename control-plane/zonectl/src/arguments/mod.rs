@@ -21,7 +21,8 @@ pub use objects::{DeleteArguments, GetArguments, KeyArguments, ListArguments, Pu
 pub use plan::PlanArguments;
 pub use snapshot::SnapshotVerb;
 pub use zone::{
-    DevUpArguments, DevVerb, EventsArguments, InitArguments, SplitArguments, StatusArguments,
+    DevUpArguments, DevVerb, EventsArguments, HeatArguments, InitArguments, SplitArguments,
+    StatusArguments,
 };
 
 use self::{
@@ -69,7 +70,14 @@ for any other byte. `status` has:
   partitions {total, available, under_replicated, unavailable},
   operations {running, failed},
   brake {engaged, reason, since_zone_time_ms, overridden_until_zone_time_ms,
-    overridden_for_ms, held_back_repairs, held_back_moves, held_back_transfers}";
+    overridden_for_ms, held_back_repairs, held_back_moves, held_back_transfers}
+`heat` has (all rates with a half-life of 10 s and of 5 min):
+  max_to_mean, least_even, hottest_node_id,
+  nodes[] {node_id, name, leaders, cores, short_term, long_term, to_mean, reported},
+  partitions[] {partition_id, leader_node_id, short_term, long_term, stored_bytes,
+    waiting, hottest_keys[] {key_prefix, share, share_error}};
+  short_term and long_term {reads_per_second, writes_per_second,
+    bytes_per_second, cpu_cores, shed_per_second}";
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -105,6 +113,11 @@ pub enum Verb {
         zonectl explain signals > signals.jsonl"
     )]
     Explain(ExplainVerb),
+    /// Load: is it spread evenly, and what are the hottest partitions and keys?
+    #[command(after_help = "Examples:\n  \
+        zonectl heat\n  \
+        zonectl heat --top 64 -o json | jq .partitions")]
+    Heat(HeatArguments),
     /// Partitions: look at them, move their leadership and their replicas.
     #[command(
         subcommand,
@@ -257,6 +270,8 @@ mod tests {
             ("zonectl put k --if-absent --if-version 3", "if-version"),
             ("zonectl list --prefix x", "bucket"),
             ("zonectl partition move 7 --from 1", "--to"),
+            ("zonectl heat --top 65", "64"),
+            ("zonectl heat --top 0", "64"),
             ("zonectl brake override --for 0s --reason x", "brake restore"),
             ("zonectl brake override --for soon --reason x", "--for"),
             ("zonectl brake override --for 10m", "--reason"),

@@ -41,6 +41,13 @@ pub struct StatusArguments {
 }
 
 #[derive(Debug, Args)]
+pub struct HeatArguments {
+    /// How many of the hottest partitions to show: 1 to 64.
+    #[arg(long, value_name = "COUNT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub top: u32,
+}
+
+#[derive(Debug, Args)]
 pub struct EventsArguments {
     /// Go on with what happens from now on, until interrupted.
     #[arg(short, long)]

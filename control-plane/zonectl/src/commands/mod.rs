@@ -3,6 +3,7 @@
 mod brake;
 mod events;
 mod explain;
+mod heat;
 mod init;
 mod load;
 mod node;
@@ -165,6 +166,7 @@ async fn carry_out(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Status(arguments) => status::run(context, &arguments).await,
         Verb::Node(verb) => node::run(context, verb).await,
         Verb::Explain(verb) => explain::run(context, verb).await,
+        Verb::Heat(arguments) => heat::run(context, &arguments).await,
         Verb::Partition(verb) => partition::run(context, verb).await,
         Verb::Plan(arguments) => plan::run(context, arguments).await,
         Verb::Snapshot(verb) => snapshot::run(context, verb).await,

@@ -5,6 +5,7 @@
 //! [`escape`](crate::text::escape) writes it.
 
 mod brake;
+mod heat;
 mod node;
 mod objects;
 mod operation;
@@ -13,6 +14,7 @@ mod plan;
 mod status;
 
 pub use brake::BrakeForm;
+pub use heat::{HeatForm, HeatRatesForm, NodeHeatForm, PartitionHeatForm};
 pub use node::{NodeDetailForm, NodeExplanationForm, NodeForm};
 pub use objects::{DeletedForm, ItemForm, ListForm, PutForm};
 pub use operation::{EventForm, OperationForm, RebalanceForm};

@@ -79,6 +79,7 @@ async fn a_follower_says_who_leads() {
         cancel_operation(v1::CancelOperationRequest { id: 1 }),
         watch_events(v1::WatchEventsRequest::default()),
         get_signal_log(v1::GetSignalLogRequest {}),
+        get_heat(v1::GetHeatRequest { top: 1 }),
     );
     assert_eq!(zone.placements().await, placements);
 }

@@ -2,6 +2,7 @@
 
 mod brake;
 mod dev;
+mod heat;
 mod init;
 mod load;
 mod looking;

@@ -1,0 +1,80 @@
+//! `zonectl heat`.
+
+use proto::v1;
+use serde_json::Value;
+
+use super::has_fields;
+use crate::support::{eventually, program::Zonectl, shared::shared};
+
+const RATES: [&str; 5] =
+    ["reads_per_second", "writes_per_second", "bytes_per_second", "cpu_cores", "shed_per_second"];
+
+fn list(value: &Value) -> &Vec<Value> {
+    value.as_array().unwrap_or_else(|| panic!("no list: {value}"))
+}
+
+/// The figures are right within what averages, samples and a machine under test allow: who has load, and which
+/// key is hot, can be told for sure.
+#[tokio::test(flavor = "multi_thread")]
+async fn heat() {
+    let zone = shared().await;
+    let zonectl = Zonectl::new(&zone.endpoints());
+    let load = ["load", "--rate", "400", "--duration", "15s", "--keys", "1", "--bucket", "heat"];
+    // Keys are told of as long as they are hot.
+    let hottest = eventually("the hottest key is told", async || {
+        let heat = zonectl.json(&["heat", "--top", "64"]).await;
+        let keys = heat["partitions"][0]["hottest_keys"].as_array()?;
+        let is_told = keys.first().is_some_and(|key| key["share"].as_f64().unwrap() > 0.5);
+        let text = zonectl.text(&["heat"]).await;
+        (is_told && text.contains("heat/")).then_some((heat, text))
+    });
+    let (_, (heat, text)) = tokio::join!(zonectl.json(&load), hottest);
+    has_fields(&heat, &["max_to_mean", "least_even", "hottest_node_id", "nodes", "partitions"]);
+    assert!(heat["max_to_mean"].as_f64().unwrap() > 1.05, "one key is one node's");
+    for node in list(&heat["nodes"]) {
+        has_fields(
+            node,
+            &[
+                "node_id",
+                "name",
+                "leaders",
+                "cores",
+                "short_term",
+                "long_term",
+                "to_mean",
+                "reported",
+            ],
+        );
+        has_fields(&node["short_term"], &RATES);
+        has_fields(&node["long_term"], &RATES);
+        assert_eq!(node["reported"], true);
+    }
+    let partitions = list(&heat["partitions"]);
+    assert!(partitions.len() <= 64);
+    for partition in partitions {
+        has_fields(
+            partition,
+            &[
+                "partition_id",
+                "leader_node_id",
+                "short_term",
+                "long_term",
+                "stored_bytes",
+                "waiting",
+                "hottest_keys",
+            ],
+        );
+        has_fields(&partition["short_term"], &RATES);
+        has_fields(&partition["long_term"], &RATES);
+    }
+    let key = &partitions[0]["hottest_keys"][0];
+    has_fields(key, &["key_prefix", "share", "share_error"]);
+    assert!(key["key_prefix"].as_str().unwrap().starts_with("heat/"), "{key}");
+    let processor_time = partitions[0]["short_term"]["cpu_cores"].as_f64().unwrap();
+    assert!(processor_time > 0.0, "work takes time: {}", partitions[0]);
+
+    assert!(text.starts_with("UNEVEN: node-") && text.contains("█"), "{text}");
+    zonectl.run(&["heat", "--top", "65"]).await.refused(2, &["64"]);
+    let refused = zone.admin().get_heat(v1::GetHeatRequest { top: 65 }).await.unwrap_err();
+    assert!(refused.to_string().contains("top is 65: it must be at most 64"), "{refused}");
+}
