@@ -6,9 +6,9 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    ids::ReplicaId,
+    ids::{NodeId, ReplicaId},
     laggards::Laggards,
-    observation::{ConfirmedLeader, ReplicaPhase, ReplicaReport, ReplicaView},
+    observation::{ConfirmedLeader, Rates, ReplicaPhase, ReplicaReport, ReplicaView},
     partition::Replica,
 };
 
@@ -19,6 +19,8 @@ pub(crate) struct GroupView {
     pub leaderless_since: Option<Duration>,
     pub leader: Option<ReplicaId>,
     pub laggards: Laggards,
+    /// Who has reported it last.
+    pub load: Option<(NodeId, Rates)>,
 }
 
 impl GroupView {
@@ -97,10 +99,6 @@ impl ReplicaViews {
     pub fn get_mut(&mut self, id: ReplicaId) -> Option<&mut ReplicaView> {
         let at = self.position(id).ok()?;
         self.row.get_mut(at)
-    }
-
-    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut ReplicaView> {
-        self.row.iter_mut()
     }
 }
 

@@ -89,7 +89,6 @@ pub struct ReplicaView {
     /// The session in which it was reported goes on: kept here, so that nobody has to look for the node.
     pub(crate) is_current: bool,
     pub report: ReplicaReport,
-    pub rates: Rates,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -232,7 +231,6 @@ impl ZoneView {
         from.replicas.insert((partition, replica));
         let is_current = from.session.is_some();
         let group = self.groups.get_or_default(partition);
-        let rates = group.replicas.get(replica).map_or_else(Rates::default, |view| view.rates);
         if report.phase == ReplicaPhase::Failed {
             self.failed.insert((partition, replica));
         } else if !self.failed.is_empty() {
@@ -247,7 +245,7 @@ impl ZoneView {
             }
         }
         group.replicas.share(&mut report);
-        group.replicas.insert(ReplicaView { node, is_current, report, rates });
+        group.replicas.insert(ReplicaView { node, is_current, report });
         self.touched.insert(partition);
         let leader = GroupSight::new(Some(&*group)).leader();
         if group.turn(leader, now) {
@@ -266,10 +264,12 @@ impl ZoneView {
         self.turned.insert(node);
     }
 
+    /// Load on a partition, as its leader reports it: what another one has reported before counts no more.
     pub fn heat(&mut self, node: NodeId, partition: PartitionId, heat: &HeatReport) {
-        let Some(group) = self.groups.get_mut(partition) else { return };
-        for view in group.replicas.values_mut().filter(|view| view.node == node) {
-            view.rates.add(heat);
+        if let Some(group) = self.groups.get_mut(partition)
+            && let Some(rates) = Rates::of(heat)
+        {
+            group.load = Some((node, rates));
         }
     }
 
@@ -417,9 +417,13 @@ impl ZoneView {
             .fold(0, |sum, (_, view)| sum.saturating_add(view.report.stored_bytes))
     }
 
-    /// Load on a node.
+    /// Load on a node, of the partitions that it leads.
     pub fn rates_on(&self, node: NodeId) -> Rates {
-        self.replicas_on(node).fold(Rates::default(), |sum, (_, view)| sum.plus(&view.rates))
+        let loads = self.replicas_on(node).filter_map(|(partition, _)| {
+            let (from, rates) = self.groups.get(partition)?.load?;
+            (from == node).then_some(rates)
+        });
+        loads.fold(Rates::default(), |sum, rates| sum.plus(&rates))
     }
 
     /// Bytes of the partition's data, as its largest replica has it.
@@ -428,9 +432,17 @@ impl ZoneView {
         bytes.max().unwrap_or(0)
     }
 
-    /// Load on a partition over all of its replicas.
+    /// Load on a partition; none while whoever reported it has no session.
     pub fn rates_of(&self, partition: PartitionId) -> Rates {
-        self.replicas(partition).fold(Rates::default(), |sum, (_, view)| sum.plus(&view.rates))
+        let load = self.groups.get(partition).and_then(|group| group.load);
+        let load = load.filter(|(from, _)| self.is_connected(*from));
+        load.map_or_else(Rates::default, |(_, rates)| rates)
+    }
+
+    /// Load on a partition as it was known last, also if whoever reported it is gone.
+    pub fn last_rates_of(&self, partition: PartitionId) -> Rates {
+        let load = self.groups.get(partition).and_then(|group| group.load);
+        load.map_or_else(Rates::default, |(_, rates)| rates)
     }
 
     /// Replicas that were stopped by an error of their own, as their nodes say in present sessions.
@@ -481,19 +493,19 @@ impl Rates {
 
     /// A node reports again when its load has changed: until then it is as it was reported. Averages are
     /// kept in [`heat`](crate::heat).
-    fn add(&mut self, heat: &HeatReport) {
+    fn of(heat: &HeatReport) -> Option<Rates> {
         if heat.interval_ms == 0 {
-            return;
+            return None;
         }
         let seconds = Duration::from_millis(heat.interval_ms).as_secs_f64();
         // Counts beyond 2^53 lose precision, which a rate does not need.
         #[allow(clippy::cast_precision_loss)]
         let rate = |count: u64| count as f64 / seconds;
-        *self = Rates {
+        Some(Rates {
             reads_per_second: rate(heat.reads),
             writes_per_second: rate(heat.writes),
             bytes_read_per_second: rate(heat.bytes_read),
             bytes_written_per_second: rate(heat.bytes_written),
-        };
+        })
     }
 }

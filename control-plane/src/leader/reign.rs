@@ -310,6 +310,13 @@ impl Reign {
             .into_iter()
             .map(from_wire::replica_report)
             .collect::<Result<Vec<_>, Malformed>>()?;
+        let mut heat = from_wire::heat_reports(report.heat)?;
+        if !heat.is_empty() {
+            // What is kept of load is bounded by the zone's partitions.
+            self.zone().read(|state| {
+                heat.retain(|it| state.partition(PartitionId(it.partition_id)).is_some());
+            });
+        }
         let news = !replicas.is_empty() || report.full_report_end || !report.refusals.is_empty();
         {
             let mut view = self.view();
@@ -325,7 +332,7 @@ impl Reign {
             if report.full_report_end {
                 view.full_report_end(node);
             }
-            self.take_in_heat(&mut view, node, report.heat, report.follower_load, now);
+            self.take_in_heat(&mut view, node, heat, report.follower_load, now);
         }
         for refusal in report.refusals {
             ::metrics::counter!(metrics::ORDERS_REFUSED).increment(1);
@@ -369,8 +376,10 @@ impl Reign {
             if view.replica(partition, replica).is_none_or(|view| view.node != node) {
                 continue;
             }
-            view.heat(node, partition, &from_wire::heat_report(&report));
-            heat.report(node, incarnation, partition, from_wire::load_report(report), now);
+            let latest = from_wire::heat_report(&report);
+            if heat.report(node, incarnation, partition, from_wire::load_report(report), now) {
+                view.heat(node, partition, &latest);
+            }
         }
     }
 

@@ -163,6 +163,19 @@ pub fn heartbeat(heartbeat: v1::Heartbeat) -> Result<Heartbeat, Malformed> {
     })
 }
 
+/// The most partitions whose load one message can tell: several times what a node says at a time.
+const HEAT_REPORTS_MAX: usize = 8_192;
+
+/// Load as one message tells it.
+pub fn heat_reports(heat: Vec<v1::HeatReport>) -> Result<Vec<v1::HeatReport>, Malformed> {
+    let count = heat.len();
+    if count > HEAT_REPORTS_MAX {
+        let found = format!("a list of {count} partitions");
+        return Err(Malformed::new("heat", found, "at most 8192 are allowed in one message"));
+    }
+    Ok(heat)
+}
+
 pub fn heat_report(heat: &v1::HeatReport) -> HeatReport {
     HeatReport {
         interval_ms: heat.interval_ms,
@@ -189,6 +202,7 @@ pub fn load_report(report: v1::HeatReport) -> LoadReport {
     });
     LoadReport {
         term: Term(report.term),
+        replica: ReplicaId(report.replica_id),
         interval_ms: report.interval_ms,
         reads: report.reads,
         writes: report.writes,
@@ -344,5 +358,31 @@ mod tests {
             refused.to_string(),
             "heartbeat.unreachable_node_ids is a list of 10001 nodes: at most 10000 are allowed"
         );
+    }
+    #[test]
+    fn of_load_no_more_is_taken_in_than_a_node_has_to_say() {
+        let of = |count| vec![v1::HeatReport::default(); count];
+        assert_eq!(heat_reports(of(8_192)).expect("allowed").len(), 8_192);
+        let refused = heat_reports(of(8_193)).expect_err("too many");
+        let expected = "heat is a list of 8193 partitions: at most 8192 are allowed in one message";
+        assert_eq!(refused.to_string(), expected);
+
+        let key = |share, share_error| v1::HotKey {
+            key_prefix: vec![7; 1 << 20].into(),
+            share,
+            share_error,
+        };
+        let hottest_keys = vec![
+            key(0.5, f64::NAN),
+            key(f64::INFINITY, -1.0),
+            key(2.0, 0.25),
+            key(0.1, 0.1),
+            key(0.1, 0.1),
+        ];
+        let report = load_report(v1::HeatReport { hottest_keys, ..v1::HeatReport::default() });
+        assert!(report.hottest_keys.iter().all(|key| key.key_prefix == [7; 256]));
+        let shares: Vec<(f64, f64)> =
+            report.hottest_keys.iter().map(|key| (key.share, key.share_error)).collect();
+        assert_eq!(shares, [(0.5, 0.0), (0.0, 0.0), (1.0, 0.25), (0.1, 0.1)]);
     }
 }

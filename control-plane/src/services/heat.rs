@@ -1,9 +1,9 @@
 //! What operators are shown of load.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use model::{
-    NodeId, PartitionId, ZoneState, ZoneView,
+    PartitionId, ZoneState,
     heat::{
         HotKey, PartitionLoad, Rates, ZoneHeat,
         evenness::{Evenness, LoadedNode, evenness},
@@ -27,7 +27,6 @@ pub fn loaded_nodes(state: &ZoneState, heat: &ZoneHeat, now: Duration) -> Vec<Lo
 pub fn heat(reign: &Reign, top: usize) -> v1::GetHeatResponse {
     let now = reign.now();
     reign.zone().read(|state| {
-        let leaders = leaders(state, &reign.view());
         let heat = reign.heat();
         let nodes = loaded_nodes(state, &heat, now);
         // Of those that say nothing, nobody knows whether they could take more.
@@ -36,7 +35,8 @@ pub fn heat(reign: &Reign, top: usize) -> v1::GetHeatResponse {
         let evenness = evenness(&heard);
         let shown = nodes.iter().map(|node| {
             let name = state.node(node.node).map_or_else(String::new, |it| it.name.clone());
-            let led = leaders.get(&node.node).copied().unwrap_or(0);
+            // As committed: to count what sessions say is to walk over all partitions.
+            let led = u32::try_from(state.leader_count(node.node)).unwrap_or(u32::MAX);
             node_heat(node, name, led, evenness.as_ref())
         });
         let hottest = heat.hottest(top, now).into_iter();
@@ -49,17 +49,6 @@ pub fn heat(reign: &Reign, top: usize) -> v1::GetHeatResponse {
             hottest_node_id: evenness.as_ref().map_or(0, |it| it.hottest.get()),
         }
     })
-}
-
-/// How many partitions each node leads.
-fn leaders(state: &ZoneState, view: &ZoneView) -> BTreeMap<NodeId, u32> {
-    let mut leaders = BTreeMap::new();
-    for (partition, _) in state.partitions().iter() {
-        if let Some(leader) = view.leader(*partition) {
-            *leaders.entry(leader.replica.node).or_default() += 1;
-        }
-    }
-    leaders
 }
 
 fn node_heat(

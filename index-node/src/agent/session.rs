@@ -168,7 +168,7 @@ impl Agent {
                     reports.send(SessionReport { refusals, ..SessionReport::default() }).await?;
                 }
                 _ = heat.tick() => {
-                    let (heat, follower_load) = self.host.heat();
+                    let Some((heat, follower_load)) = self.host.heat() else { continue };
                     let follower_load = Some(follower_load);
                     let report = SessionReport { heat, follower_load, ..SessionReport::default() };
                     reports.send(report).await?;

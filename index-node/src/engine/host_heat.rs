@@ -24,11 +24,14 @@ const SIZES_MAX: usize = 32;
 
 impl Replica {
     fn sample(&self) -> Sample {
-        let term = self.raft.server_metrics().borrow_watched().vote.leader_id().term;
+        // Both from one look: who asks twice may take another leader's term for its own.
+        let server = self.server.borrow_watched();
+        let leads_in = server.state.is_leader().then(|| server.vote.leader_id().term);
+        drop(server);
         Sample {
             partition: self.partition(),
             replica: self.id(),
-            leads_in: self.is_leader().then_some(term),
+            leads_in,
             counts: self.heat.take(),
         }
     }
@@ -45,11 +48,11 @@ impl ReplicaHost {
     }
 
     /// The load of partitions that are led here, as far as there is something to say, and what the other
-    /// replicas cost. To be called every second or so, by one caller only.
-    pub fn heat(&self) -> (Vec<HeatReport>, FollowerLoad) {
+    /// replicas cost; none if that was told just now. To be called every second or so, by one caller only.
+    pub fn heat(&self) -> Option<(Vec<HeatReport>, FollowerLoad)> {
         let now = self.now();
         if now.since(self.reporter().last_round_at()) < ROUND_MIN {
-            return (Vec::new(), FollowerLoad::default());
+            return None;
         }
         let replicas = self.replicas();
         let samples: Vec<Sample> = replicas.iter().map(|replica| replica.sample()).collect();
@@ -77,6 +80,6 @@ impl ReplicaHost {
                 None => replica.stored.last().unwrap_or_else(|| replica.view.state().stored_bytes),
             };
         }
-        (round.reports, round.follower_load)
+        Some((round.reports, round.follower_load))
     }
 }

@@ -3,7 +3,7 @@
 //! Start reading at [`ZoneHeat`].
 //!
 //! - `average`: averages that forget, exact for a report of any length.
-//! - `cell`, `cells`: what is kept of one partition, in less than 100 bytes, and of all of them.
+//! - `cell`, `cells`: what is kept of one partition, in little more than 100 bytes, and of all of them.
 //! - `hottest`: the hottest partitions, without a walk over all.
 //! - [`evenness`]: how evenly load is spread over nodes.
 //!

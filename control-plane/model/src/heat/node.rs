@@ -43,6 +43,8 @@ pub struct Node {
     pub session: SessionCount,
     /// Until when what it reported counts as going on; none as long as the session lasts.
     closed_at: Option<Duration>,
+    /// When the session before this one ended.
+    previous_ended_at: Duration,
     reported: bool,
     /// Sums of what it leads, as of that moment.
     led: Sight,
@@ -62,6 +64,7 @@ impl Node {
             incarnation: Incarnation::default(),
             session: 0,
             closed_at: Some(Duration::ZERO),
+            previous_ended_at: Duration::ZERO,
             reported: false,
             led: Sight::default(),
             led_at: Duration::ZERO,
@@ -79,6 +82,7 @@ impl Node {
             incarnation,
             session: self.session.wrapping_add(1),
             closed_at: None,
+            previous_ended_at: self.closed_at.unwrap_or(now),
             led_at: now,
             follower_at: now,
             ..Self::new(self.id)
@@ -93,9 +97,19 @@ impl Node {
         self.closed_at.is_none()
     }
 
-    /// Until when what it said by this session counts as going on.
-    pub fn lasted_until(&self) -> Duration {
+    /// Until when what it said by its present session counts as going on.
+    fn lasted_until(&self) -> Duration {
         self.closed_at.unwrap_or(Duration::MAX)
+    }
+
+    /// Until when what it said by some session counts as going on. Of sessions before the last two nobody
+    /// remembers when they ended: what came by one counts up to its last word.
+    pub fn lasted_in(&self, session: SessionCount) -> Duration {
+        match self.session.wrapping_sub(session) {
+            0 => self.lasted_until(),
+            1 => self.previous_ended_at,
+            _ => Duration::ZERO,
+        }
     }
 
     /// How long, from some moment on, the load was as reported, and how long there has been none since.

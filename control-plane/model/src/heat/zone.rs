@@ -10,7 +10,7 @@ use super::{
     hottest::Hottest,
     node::{Node, NodeLoad},
 };
-use crate::ids::{Incarnation, NodeId, PartitionId, Term};
+use crate::ids::{Incarnation, NodeId, PartitionId, ReplicaId, Term};
 
 /// A key that takes much of its partition's load.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,7 +25,10 @@ pub struct HotKey {
 /// What a partition's leader reports. Mirrors `HeatReport` in `zone/v1/node.proto`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LoadReport {
+    /// Who leads, and in which term: of two in one term, which Raft allows, the one with the greater id is
+    /// the later one.
     pub term: Term,
+    pub replica: ReplicaId,
     /// What the counts cover.
     pub interval_ms: u64,
     pub reads: u64,
@@ -61,6 +64,15 @@ impl PartitionLoad {
         self.long.request_cpu_cores + self.long.apply_cpu_cores * f64::from(replicas)
     }
 }
+
+/// Less than so many requests per second are no heat: an average that forgets never comes to nothing.
+const HOT_MIN: f64 = 0.01;
+
+/// No partition is asked for more often, in requests or bytes per second. A sum that has taken in a figure
+/// many orders above the others has lost them for good, also when the figure is gone again.
+const REQUESTS_PER_SECOND_MAX: f64 = 1e8;
+const BYTES_PER_SECOND_MAX: f64 = 1e13;
+const CORES_MAX: f64 = 1e5;
 
 /// Longer intervals say too little of when the load was.
 const INTERVAL_MAX: Duration = Duration::from_secs(3_600);
@@ -111,16 +123,18 @@ impl ZoneHeat {
         now: Duration,
     ) {
         let Some(slot) = self.heard(node, incarnation) else { return };
+        let cores = per_second(apply_cpu_us, interval_ms) / 1e6;
         if interval_ms > 0
+            && cores <= CORES_MAX
             && let Some(node) = self.node_mut(slot)
         {
-            node.follow(per_second(apply_cpu_us, interval_ms) / 1e6, now);
+            node.follow(cores, now);
         }
     }
 
     /// Takes in what a partition's leader says of its load; whether it counts. It does not if a newer leader
-    /// was heard of, if another node has said that it leads in that term, if the node has no session or was
-    /// started again since, and if it covers no time.
+    /// was heard of, if another node has said that it has this replica, if the node has no session or was
+    /// started again since, if it covers no time, and if nothing can be as busy as it says.
     pub fn report(
         &mut self,
         node: NodeId,
@@ -131,10 +145,12 @@ impl ZoneHeat {
     ) -> bool {
         let Some(slot) = self.heard(node, incarnation) else { return false };
         let before = self.cells.get(partition).copied();
+        let leadership = (report.term, report.replica);
         let is_stale = before.is_some_and(|cell| {
-            report.term < cell.term || (report.term == cell.term && slot != cell.leader)
+            let known = (cell.term, cell.replica);
+            leadership < known || (leadership == known && slot != cell.leader)
         });
-        if is_stale || report.interval_ms == 0 {
+        if is_stale || report.interval_ms == 0 || !report.is_plausible() {
             return false;
         }
         let rates = report.rates();
@@ -146,7 +162,7 @@ impl ZoneHeat {
         let interval_ms = report.interval_ms;
         #[allow(clippy::cast_precision_loss)]
         let stored_bytes = report.stored_bytes as f64;
-        let cell = Cell::new(report.term, slot, session, now, &sight).with_levels(
+        let cell = Cell::new(leadership, slot, session, now, &sight).with_levels(
             stored_bytes,
             per_second(report.waited_us, interval_ms) / 1e6,
             per_second(report.shed, interval_ms),
@@ -188,7 +204,7 @@ impl ZoneHeat {
     /// What of a cell is part of its leader's sums now, if it is one.
     fn sight_in_sums(&self, cell: &Cell, now: Duration) -> Option<(Sight, f32)> {
         let node = self.node(cell.leader)?;
-        let sight = cell.sight_at(node.lasted_until(), now);
+        let sight = cell.sight_at(node.lasted_in(cell.session), now);
         (node.session == cell.session).then_some((sight, cell.shed_per_second))
     }
 
@@ -236,7 +252,7 @@ impl ZoneHeat {
         let ranked = self.hottest.ranked(count.min(HOTTEST_MAX), |it| self.weight(it, now));
         let loads = ranked.into_iter();
         let loads = loads.filter_map(|it| Some((it, self.of_partition(it, now)?)));
-        loads.filter(|(_, load)| load.short.weight() > 0.0).collect()
+        loads.filter(|(_, load)| load.short.weight() >= HOT_MIN).collect()
     }
 
     /// The hottest keys of a partition, as last told; empty unless it is among the hottest.
@@ -294,10 +310,7 @@ impl ZoneHeat {
 
     /// Until when the load of a cell counts as it was reported: as long as the session by which it was.
     fn lasted_until(&self, cell: &Cell) -> Duration {
-        match self.node(cell.leader) {
-            Some(node) if node.session == cell.session => node.lasted_until(),
-            Some(_) | None => Duration::ZERO,
-        }
+        self.node(cell.leader).map_or(Duration::ZERO, |node| node.lasted_in(cell.session))
     }
 }
 
@@ -308,6 +321,17 @@ fn index(slot: Slot) -> usize {
 impl LoadReport {
     fn interval(&self) -> Duration {
         Duration::from_millis(self.interval_ms).min(INTERVAL_MAX)
+    }
+
+    /// Whether a machine could have done that.
+    fn is_plausible(&self) -> bool {
+        let rates = self.rates();
+        let shed_per_second = per_second(self.shed, self.interval_ms);
+        let waiting = per_second(self.waited_us, self.interval_ms) / 1e6;
+        let requests = [rates.reads_per_second, rates.writes_per_second, shed_per_second, waiting];
+        requests.iter().all(|rate| *rate <= REQUESTS_PER_SECOND_MAX)
+            && rates.bytes_per_second <= BYTES_PER_SECOND_MAX
+            && rates.request_cpu_cores.max(rates.apply_cpu_cores) <= CORES_MAX
     }
 
     fn rates(&self) -> Rates {

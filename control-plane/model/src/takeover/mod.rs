@@ -194,7 +194,8 @@ impl Takeovers {
             .into_iter()
             .filter(|need| self.may_begin(need))
             .map(|need| {
-                let rates = view.rates_of(need.partition);
+                // Who led it is gone, and what it said of its load still holds.
+                let rates = view.last_rates_of(need.partition);
                 let heat = rates.reads_per_second + rates.writes_per_second;
                 // Whoever has failed goes behind those that were not tried, and behind those that have waited
                 // longer: else the hottest would keep the others waiting for as long as nobody can lead them.

@@ -70,10 +70,10 @@ fn who_had_to_wait_begins_in_the_turn_that_the_last_look_found_as_long_as_that_i
     let at = |ms| now + Duration::from_millis(ms);
     assert_eq!(tried(&mut takeovers, &world, at(0)), [led[0]]);
     assert_eq!(tried(&mut takeovers, &world, at(5)), [led[1]]);
-    // The last one turns out to be the hottest: that is seen at the next look.
+    // The last one was the hottest, as whoever is lost has said: that is seen at the next look.
     let hot = *led.last().expect("not empty");
     let heat = HeatReport { interval_ms: 1_000, reads: 1_000, ..HeatReport::default() };
-    world.view.heat(NodeId(2), hot, &heat);
+    world.view.heat(NodeId(1), hot, &heat);
     assert_eq!(tried(&mut takeovers, &world, at(10)), [led[2]]);
     assert_eq!(tried(&mut takeovers, &world, at(60)), [hot]);
 }

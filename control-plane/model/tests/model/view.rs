@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use model::{
-    PartitionId,
+    NodeId, PartitionId,
     key_range::KeyRange,
-    observation::{ReplicaReport, ReportedMembership},
+    observation::{HeatReport, ReplicaReport, ReportedMembership},
 };
 
 use crate::world::World;
@@ -43,4 +43,22 @@ fn what_the_reports_of_a_group_have_in_common_is_kept_once() {
     let members = kept.iter().filter_map(|report| report.membership.as_ref());
     let members = members.map(|reported| Arc::as_ptr(&reported.membership));
     assert!(members.is_sorted_by(|one, other| one == other));
+}
+
+#[test]
+fn the_load_of_a_partition_is_whose_who_reported_it_last() {
+    let mut world = World::new(4, 3, &["a", "b", "c"]);
+    world.settle(400);
+    let id = PartitionId(1);
+    let heat = |reads| HeatReport { interval_ms: 2_000, reads, ..HeatReport::default() };
+    world.view.heat(NodeId(1), id, &heat(200));
+    world.view.heat(NodeId(2), id, &heat(180));
+    world.view.heat(NodeId(2), id, &HeatReport { interval_ms: 0, ..heat(999) });
+    let reads_on = |world: &World, node| world.view.rates_on(NodeId(node)).reads_per_second;
+    assert_eq!(world.view.rates_of(id).reads_per_second, 90.0);
+    assert_eq!((reads_on(&world, 1), reads_on(&world, 2)), (0.0, 90.0));
+    world.view.session_closed(NodeId(2), world.now);
+    assert_eq!(world.view.rates_of(id).reads_per_second, 0.0);
+    assert_eq!(reads_on(&world, 2), 0.0);
+    assert_eq!(world.view.last_rates_of(id).reads_per_second, 90.0);
 }

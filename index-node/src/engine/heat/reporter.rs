@@ -190,8 +190,7 @@ impl HeatReporter {
                 }
                 pending.latest = Rates::new(&counts, elapsed);
                 pending.counts = pending.counts.plus(counts);
-                let is_over = !pending.leads && pending.counts.is_nothing();
-                if !is_over {
+                if !pending.is_over() {
                     after.insert(sample.partition, pending);
                 }
             }
@@ -221,6 +220,13 @@ impl Pending {
     fn is_idle(&self) -> bool {
         let was_zero = self.reported.is_none_or(|reported| reported.rates.are_zero());
         was_zero && self.counts.is_nothing()
+    }
+
+    /// It leads no more, and its last word was that there is no load here: until another leader is heard of,
+    /// the control plane takes what was reported last to go on.
+    fn is_over(&self) -> bool {
+        let has_said_so = self.reported.is_none_or(|reported| reported.rates.are_zero());
+        !self.leads && self.counts.is_nothing() && has_said_so
     }
 
     /// How urgent a report is; none: there is no need.
@@ -387,12 +393,14 @@ mod tests {
         assert_eq!(told(&round), [(1, 1_000, 7)]);
         assert_eq!((round.reports[0].term, round.reports[0].apply_cpu_us), (1, 0));
         let idle = Sample { counts: Counts::default(), ..follows };
-        assert_eq!(told(&reporter.round(at(3), &[idle])), []);
+        assert_eq!(told(&reporter.round(at(3), &[idle])), [(1, 1_000, 0)], "its last word");
+        assert_eq!(told(&reporter.round(at(4), &[idle])), []);
         assert_eq!(told(&reporter.round(at(4), &[follows])), [], "it has not led since");
 
         let again = Sample { leads_in: Some(5), ..led };
         let round = reporter.round(at(5), &[again]);
         assert_eq!((round.reports[0].term, round.reports[0].interval_ms), (5, 1_000));
+        assert_eq!(told(&reporter.round(at(6), &[idle])), [(1, 1_000, 0)], "it had load");
     }
 
     #[test]
