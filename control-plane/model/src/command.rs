@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    heat::Summary,
     ids::{
         Incarnation, MemberId, NodeId, OperationId, PartitionId, ReplicaId, Term, WallTime,
         ZoneTime,
@@ -139,6 +140,11 @@ pub enum Action {
         /// Where it listens.
         address: String,
         term: Term,
+    },
+    /// What the leader has seen of load, coarsely, in the place of what was written down before: the next one
+    /// begins with it.
+    SummarizeHeat {
+        summary: Summary,
     },
 }
 

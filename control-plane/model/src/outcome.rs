@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    heat::summary::SummaryError,
     ids::{NodeId, OperationId, PartitionId, ReplicaId},
     key_range::InvalidSplitKeys,
 };
@@ -164,6 +165,8 @@ pub enum Refusal {
     StaleObservation { what: String },
     #[error("replica {replica} of partition {partition} is not retiring")]
     NotRetiring { partition: PartitionId, replica: ReplicaId },
+    #[error("{0}")]
+    InvalidHeatSummary(String),
 }
 
 /// Which kind of refusal: each stands for one status code on the wire.
@@ -186,6 +189,7 @@ impl Refusal {
             | Refusal::InvalidReplicationFactor { .. }
             | Refusal::Malformed { .. }
             | Refusal::OverrideTooLong { .. }
+            | Refusal::InvalidHeatSummary(_)
             | Refusal::IdempotencyKeyTooLong { .. }
             | Refusal::IdempotencyKeyReused { .. }
             | Refusal::NotAVoter { .. }
@@ -244,5 +248,11 @@ impl Refusal {
 impl From<InvalidSplitKeys> for Refusal {
     fn from(error: InvalidSplitKeys) -> Self {
         Refusal::InvalidSplitKeys(error.to_string())
+    }
+}
+
+impl From<SummaryError> for Refusal {
+    fn from(error: SummaryError) -> Self {
+        Refusal::InvalidHeatSummary(error.to_string())
     }
 }

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     event::Event,
+    heat::{Summary, summary::SummaryError},
     ids::{EventSequence, NodeId, OperationId, PartitionId, Revision, ZoneTime},
     indices::Indices,
     key_range::{CoverError, check_adjacent, check_cover},
@@ -38,6 +39,7 @@ pub struct ZoneState {
     pub(crate) operations: Table<Operation>,
     pub(crate) events: Table<Event>,
     pub(crate) remembered: Table<Remembered>,
+    pub(crate) heat: Table<Summary>,
     pub(crate) indices: Indices,
 }
 
@@ -70,6 +72,8 @@ pub enum LoadError {
     SharedNode { partition: PartitionId, node: NodeId },
     #[error("there are {what} although there is no zone")]
     NoZone { what: &'static str },
+    #[error("what is written down of load is not possible")]
+    Heat(#[from] SummaryError),
 }
 
 impl ZoneState {
@@ -98,6 +102,7 @@ impl ZoneState {
             .chain(self.operations.encode_all())
             .chain(self.events.encode_all())
             .chain(self.remembered.encode_all())
+            .chain(self.heat.encode_all())
     }
 
     /// What has changed since the last call.
@@ -120,6 +125,7 @@ impl ZoneState {
         changes.records.extend(self.operations.drain_changes());
         changes.records.extend(self.events.drain_changes());
         changes.records.extend(self.remembered.drain_changes());
+        changes.records.extend(self.heat.drain_changes());
         changes
     }
 
@@ -134,6 +140,7 @@ impl ZoneState {
             Operation::TAG => self.operations.load(rest, value),
             Event::TAG => self.events.load(rest, value),
             Remembered::TAG => self.remembered.load(rest, value),
+            Summary::TAG => self.heat.load(rest, value),
             _ => return Err(unknown()),
         };
         loaded.map_err(|source| LoadError::Malformed { key: key.to_vec(), source })
@@ -179,6 +186,7 @@ impl ZoneState {
             };
             return Err(LoadError::NoZone { what });
         }
+        self.heat_summary().map_or(Ok(()), Summary::check)?;
         let in_key_order = self.partitions_in_key_order().map(|(_, partition)| &partition.range);
         check_cover(in_key_order)?;
         if self.indices.by_start.len() != self.partitions.len() {

@@ -14,6 +14,7 @@ use std::{
 use model::{
     Action, Applied, Fence, PartitionId, Revision, ZoneState, ZoneView,
     agenda::Agenda,
+    heat::summary::Summarizer,
     partition_set::PartitionSet,
     plan::{self, PlanOptions},
     reconcile::{Reconciled, reconcile},
@@ -52,6 +53,7 @@ struct Conductor {
     swept_at: Option<Duration>,
     planned_at: Option<Duration>,
     figures_at: Option<Duration>,
+    summarizer: Summarizer,
     /// Whether the ledger says that this member leads.
     announced: bool,
 }
@@ -68,6 +70,7 @@ pub async fn run(reign: Arc<Reign>) {
         swept_at: None,
         planned_at: None,
         figures_at: None,
+        summarizer: Summarizer::default(),
         announced: false,
     };
     while !reign.ended().is_cancelled() {
@@ -151,6 +154,7 @@ impl Conductor {
         if self.reign.quiet_for() >= TICK_AFTER && self.reign.zone().read(ZoneState::wants_ticks) {
             self.propose(Action::Tick).await;
         }
+        self.summarize_heat().await;
         if is_due(&mut self.figures_at, FIGURES_INTERVAL, now) {
             figures::record(&self.reign);
         }
@@ -214,6 +218,23 @@ impl Conductor {
                 tracing::warn!(%error, "who leads was not committed to the ledger yet");
                 self.reign.environment().sleep(RETRY_PAUSE).await;
             }
+        }
+    }
+
+    /// Writes down what is known of load, for the next leader. What is not committed now is so half a minute
+    /// later.
+    async fn summarize_heat(&mut self) {
+        let reign = Arc::clone(&self.reign);
+        let summary = reign.zone().read(|state| {
+            let heat = reign.heat();
+            state
+                .zone()
+                .and_then(|_| self.summarizer.round(&heat, state.heat_summary(), reign.now()))
+        });
+        if let Some(summary) = summary
+            && self.propose(Action::SummarizeHeat { summary }).await
+        {
+            runtime::mark!("heat: a summary was written down");
         }
     }
 

@@ -66,6 +66,12 @@ impl Reign {
     pub fn new(member: &Member, term: Term) -> Self {
         let now = member.environment().now().since_origin();
         let committed = member.group().zone().read(model::ZoneState::zone_time);
+        let heat = member.group().zone().read(|state| {
+            if state.heat_summary().is_some() {
+                runtime::mark!("heat: a new leader began with a summary");
+            }
+            ZoneHeat::resume(state.heat_summary(), now)
+        });
         Self {
             term,
             environment: member.environment().clone(),
@@ -78,7 +84,7 @@ impl Reign {
             }),
             view: Mutex::new(ZoneView::new(now)),
             tally: Mutex::new(member.group().zone().read(Tally::unseen)),
-            heat: Mutex::new(ZoneHeat::default()),
+            heat: Mutex::new(heat),
             load_gauges: Mutex::default(),
             sessions: Sessions::default(),
             refusals: Mutex::new(BTreeMap::new()),
@@ -379,6 +385,8 @@ impl Reign {
             let latest = from_wire::heat_report(&report);
             if heat.report(node, incarnation, partition, from_wire::load_report(report), now) {
                 view.heat(node, partition, &latest);
+            } else {
+                runtime::mark!("heat: a report did not count");
             }
         }
     }

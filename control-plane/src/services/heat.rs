@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use model::{
-    PartitionId, ZoneState,
+    NodeId, PartitionId, ZoneState,
     heat::{
         HotKey, PartitionLoad, Rates, ZoneHeat,
         evenness::{Evenness, LoadedNode, evenness},
@@ -85,7 +85,7 @@ fn partition_heat(id: PartitionId, load: &PartitionLoad, keys: &[HotKey]) -> v1:
     };
     v1::PartitionHeat {
         partition_id: id.get(),
-        leader_node_id: load.leader.get(),
+        leader_node_id: load.leader.map_or(0, NodeId::get),
         short_term: Some(rates(&load.short, load.short.cpu_cores(), load.shed_per_second)),
         long_term: Some(rates(&load.long, load.long.cpu_cores(), load.shed_per_second)),
         stored_bytes,

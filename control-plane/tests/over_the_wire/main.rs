@@ -7,6 +7,7 @@
 )]
 
 mod brake;
+mod heat;
 mod init;
 mod members;
 mod nodes;

@@ -169,6 +169,7 @@ impl Applier<'_> {
             Action::AnnounceLeader { member, address, term } => {
                 self.announce_leader(*member, address, *term)
             }
+            Action::SummarizeHeat { summary } => self.summarize_heat(summary),
         }
     }
 

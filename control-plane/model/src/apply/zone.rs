@@ -8,6 +8,7 @@ use super::{Applier, Draft};
 use crate::{
     command::PlacementProposal,
     event::EventKind,
+    heat::Summary,
     ids::{Generation, MemberId, RangeEpoch, Revision, Term, ZoneTime},
     key_range,
     outcome::{Applied, Outcome, Refusal},
@@ -137,6 +138,17 @@ impl Applier<'_> {
                 "a majority of the members has elected it in term {term}; it gives orders since"
             ),
         ));
+        Ok(Applied::Done)
+    }
+}
+
+impl Applier<'_> {
+    /// Not in the ledger: nobody has decided anything.
+    pub(super) fn summarize_heat(&mut self, summary: &Summary) -> Outcome {
+        summary.check()?;
+        let mut summary = summary.clone();
+        summary.retain(|partition| self.state.partitions.contains(&partition));
+        self.state.heat.insert((), summary);
         Ok(Applied::Done)
     }
 }

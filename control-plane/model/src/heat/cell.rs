@@ -41,6 +41,12 @@ pub struct Sight {
 }
 
 impl Sight {
+    /// A load that has been the same for long, as far as anybody knows, and goes on.
+    pub fn steady(rates: &Rates) -> Self {
+        let input = rates.to_array();
+        Self { averages: input.map(Averages::of), input }
+    }
+
     pub fn short(&self) -> Rates {
         Rates::from_array(self.averages.map(|averages| averages.short))
     }

@@ -36,6 +36,25 @@ impl Cells {
         }
     }
 
+    /// Cells in the order of their partitions, from `from` on: some pages of them, with about `count` cells. And
+    /// from where on there are more.
+    pub fn some_from(
+        &self,
+        from: PartitionId,
+        count: usize,
+    ) -> (impl Iterator<Item = (PartitionId, &Cell)>, Option<PartitionId>) {
+        let (first, _) = place(from);
+        let pages_max = count.div_ceil(PAGE_CELLS as usize).max(1);
+        let next = self.pages.range(first..).nth(pages_max).map(|(page, _)| *page);
+        let pages = self.pages.range(first..).take(pages_max);
+        let cells = pages.flat_map(|(page, cells)| {
+            let first = page * PAGE_CELLS;
+            let ids = (0..PAGE_CELLS).map(move |index| PartitionId(first + index));
+            ids.zip(cells.iter()).filter_map(|(id, cell)| Some((id, cell.as_ref()?)))
+        });
+        (cells, next.map(|page| PartitionId(page * PAGE_CELLS)))
+    }
+
     pub fn len(&self) -> usize {
         self.count
     }
@@ -76,6 +95,16 @@ mod tests {
         }
         assert_eq!(cells.get(PartitionId(0)), None);
         assert_eq!(cells.get(PartitionId(1_000_001)), None);
+        let mut seen = Vec::new();
+        let mut from = Some(PartitionId(0));
+        while let Some(start) = from {
+            let (some, next) = cells.some_from(start, 1_000);
+            let before = seen.len();
+            seen.extend(some.map(|(id, _)| id.get()));
+            assert!(seen.len() - before <= 1_024, "some at a time");
+            from = next;
+        }
+        assert!(seen.iter().copied().eq((1..=1_000_000).chain([u64::MAX])));
         assert_eq!(cells.get(PartitionId(u64::MAX)).map(|cell| cell.leader.get()), Some(7));
         assert!(cells.page_bytes() <= 106 * cells.len(), "{} bytes", cells.page_bytes());
     }

@@ -6,6 +6,7 @@
 //! - `cell`, `cells`: what is kept of one partition, in little more than 100 bytes, and of all of them.
 //! - `hottest`: the hottest partitions, without a walk over all.
 //! - [`evenness`]: how evenly load is spread over nodes.
+//! - [`summary`]: what of it is replicated, so that the next leader is not blind.
 //!
 //! Load belongs to a partition, and a partition to the node that leads it: where leadership moves, the load
 //! moves along at once, in one place and out of the other, and is never counted twice. A node's sums are the
@@ -24,9 +25,11 @@ mod cells;
 pub mod evenness;
 mod hottest;
 mod node;
+pub mod summary;
 mod zone;
 
 pub use node::NodeLoad;
+pub use summary::Summary;
 pub use zone::{HotKey, LoadReport, PartitionLoad, ZoneHeat};
 
 /// How many of the hottest partitions can be asked for.

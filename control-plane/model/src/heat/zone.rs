@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     HOTTEST_MAX, Rates,
-    average::Averages,
     cell::{Cell, Sight, Slot},
     cells::Cells,
     hottest::Hottest,
     node::{Node, NodeLoad},
+    summary::{Summary, SummaryEntry},
 };
 use crate::ids::{Incarnation, NodeId, PartitionId, ReplicaId, Term};
 
@@ -46,8 +46,8 @@ pub struct LoadReport {
 /// Load on one partition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PartitionLoad {
-    /// Who served it last.
-    pub leader: NodeId,
+    /// Who served it last; none: nobody has said so to this leader.
+    pub leader: Option<NodeId>,
     /// What its leader has to do for it.
     pub short: Rates,
     pub long: Rates,
@@ -64,6 +64,9 @@ impl PartitionLoad {
         self.long.request_cpu_cores + self.long.apply_cpu_cores * f64::from(replicas)
     }
 }
+
+/// For so long a load counts that a former leader has written down: nodes tell theirs twice a minute at least.
+const INHERITED_FOR: Duration = Duration::from_secs(30);
 
 /// Less than so many requests per second are no heat: an average that forgets never comes to nothing.
 const HOT_MIN: f64 = 0.01;
@@ -85,6 +88,25 @@ pub struct ZoneHeat {
     nodes: Vec<Node>,
     cells: Cells,
     hottest: Hottest,
+    /// What a former leader has written down of partitions that nobody has reported yet.
+    inherited: BTreeMap<PartitionId, Rates>,
+    began_at: Duration,
+}
+
+/// Where it begins.
+impl ZoneHeat {
+    /// With what the leader before has written down. Nodes' sums begin with what nodes say themselves.
+    pub fn resume(summary: Option<&Summary>, now: Duration) -> Self {
+        let entries = summary.map(Summary::entries).unwrap_or_default();
+        let inherited = entries.iter().map(|entry| (entry.partition, entry.rates())).collect();
+        let mut heat = Self { inherited, began_at: now, ..Self::default() };
+        let mut hottest = Hottest::default();
+        for partition in heat.inherited.keys() {
+            hottest.note(*partition, Vec::new(), |it| heat.weight(it, now));
+        }
+        heat.hottest = hottest;
+        heat
+    }
 }
 
 /// What nodes say.
@@ -155,8 +177,15 @@ impl ZoneHeat {
         }
         let rates = report.rates();
         let sight = match &before {
-            Some(cell) => self.continued(cell, &rates, report.interval(), now),
-            None => Self::first(&rates),
+            Some(cell) => {
+                let lasted_until = self.lasted_until(cell);
+                let before = |at| Some(cell.sight_at(lasted_until, at));
+                Self::continued(before, cell.at(), &rates, report.interval(), now)
+            }
+            None => {
+                let before = |at| self.inherited_sight(partition, at);
+                Self::continued(before, self.began_at, &rates, report.interval(), now)
+            }
         };
         let session = self.node(slot).map_or(0, |node| node.session);
         let interval_ms = report.interval_ms;
@@ -180,25 +209,27 @@ impl ZoneHeat {
             self.change(slot, None, Some((cell.sight(), cell.shed_per_second)), now);
         }
         self.cells.insert(partition, cell);
+        self.inherited.remove(&partition);
         let mut hottest = std::mem::take(&mut self.hottest);
         hottest.note(partition, report.hottest_keys, |it| self.weight(it, now));
         self.hottest = hottest;
         true
     }
 
-    /// A partition that was known: as it was until the report's interval began, and then as the report says.
-    fn continued(&self, before: &Cell, rates: &Rates, interval: Duration, now: Duration) -> Sight {
-        let interval = interval.min(now.saturating_sub(before.at()));
-        let began = now.saturating_sub(interval);
-        let mut sight = before.sight_at(self.lasted_until(before), began);
-        sight.input = rates.to_array();
-        sight.after(interval)
-    }
-
-    /// A partition of which nothing was known: what it is now is the best guess of what it was.
-    fn first(rates: &Rates) -> Sight {
-        let input = rates.to_array();
-        Sight { averages: input.map(Averages::of), input }
+    /// As it was `before`, which is known from `known_at` on, until the report's interval began, and then as the
+    /// report says. Where nothing was known, what it is now is the best guess of what it was.
+    fn continued(
+        before: impl Fn(Duration) -> Option<Sight>,
+        known_at: Duration,
+        rates: &Rates,
+        interval: Duration,
+        now: Duration,
+    ) -> Sight {
+        let interval = interval.min(now.saturating_sub(known_at));
+        match before(now.saturating_sub(interval)) {
+            Some(sight) => Sight { input: rates.to_array(), ..sight }.after(interval),
+            None => Sight::steady(rates),
+        }
     }
 
     /// What of a cell is part of its leader's sums now, if it is one.
@@ -231,18 +262,42 @@ impl ZoneHeat {
         self.node(*self.slots.get(&node)?).map(|node| node.load(now))
     }
 
-    /// Load on a partition; none if nobody has reported it to this leader.
+    /// Load on a partition; none if nobody has reported it to this leader, nor the one before it as hot.
     pub fn of_partition(&self, partition: PartitionId, now: Duration) -> Option<PartitionLoad> {
-        let cell = self.cells.get(partition)?;
-        let leader = self.node(cell.leader)?;
-        let sight = cell.sight_at(self.lasted_until(cell), now);
+        let sight = self.sight(partition, now)?;
+        let cell = self.cells.get(partition);
+        let level = |of: fn(&Cell) -> f32| cell.map_or(0.0, |cell| f64::from(of(cell)));
         Some(PartitionLoad {
-            leader: leader.id,
+            leader: cell.and_then(|cell| self.node(cell.leader)).map(|leader| leader.id),
             short: sight.short(),
             long: sight.long(),
-            stored_bytes: f64::from(cell.stored_bytes),
-            waiting: f64::from(cell.waiting),
-            shed_per_second: f64::from(cell.shed_per_second),
+            stored_bytes: level(|cell| cell.stored_bytes),
+            waiting: level(|cell| cell.waiting),
+            shed_per_second: level(|cell| cell.shed_per_second),
+        })
+    }
+
+    /// Adds the long averages of some partitions, from `from` on, to those gathered. From where on there are
+    /// more; none: these were the last.
+    pub fn gather(
+        &self,
+        from: PartitionId,
+        count: usize,
+        now: Duration,
+        gathered: &mut Vec<SummaryEntry>,
+    ) -> Option<PartitionId> {
+        let (cells, next) = self.cells.some_from(from, count);
+        gathered.extend(cells.map(|(partition, cell)| {
+            SummaryEntry::new(partition, &cell.sight_at(self.lasted_until(cell), now).long())
+        }));
+        next
+    }
+
+    /// Long averages of partitions that were hot under a former leader, and that nobody has reported since.
+    pub fn unreported(&self, now: Duration) -> impl Iterator<Item = SummaryEntry> {
+        self.inherited.keys().filter_map(move |partition| {
+            let sight = self.inherited_sight(*partition, now)?;
+            Some(SummaryEntry::new(*partition, &sight.long()))
         })
     }
 
@@ -269,15 +324,31 @@ impl ZoneHeat {
         self.cells.len() == 0
     }
 
+    /// Neither has anybody reported a partition, nor has a former leader written one down.
+    pub fn knows_nothing(&self) -> bool {
+        self.is_empty() && self.inherited.is_empty()
+    }
+
     /// Bytes that partitions take here.
     pub fn cell_bytes(&self) -> usize {
         self.cells.page_bytes()
     }
 
     fn weight(&self, partition: PartitionId, now: Duration) -> f64 {
-        self.cells
-            .get(partition)
-            .map_or(0.0, |cell| cell.sight_at(self.lasted_until(cell), now).short().weight())
+        self.sight(partition, now).map_or(0.0, |sight| sight.short().weight())
+    }
+
+    fn sight(&self, partition: PartitionId, now: Duration) -> Option<Sight> {
+        match self.cells.get(partition) {
+            Some(cell) => Some(cell.sight_at(self.lasted_until(cell), now)),
+            None => self.inherited_sight(partition, now),
+        }
+    }
+
+    fn inherited_sight(&self, partition: PartitionId, now: Duration) -> Option<Sight> {
+        let sight = Sight::steady(self.inherited.get(&partition)?);
+        let silent = now.saturating_sub(self.began_at.saturating_add(INHERITED_FOR));
+        Some(if silent.is_zero() { sight } else { sight.without_input().after(silent) })
     }
 }
 

@@ -11,6 +11,7 @@ use model::{
         LeaderObservation, OperationEnd, PlacementProposal, Registration, TakeoverOutcome,
         TakeoverRecord, TransferProposal,
     },
+    heat::{Rates, Summary, summary::SummaryEntry},
     node::NodeState,
     operation::Origin,
     partition::{Membership, Replica},
@@ -197,6 +198,13 @@ fn action() -> impl Strategy<Value = Action> {
         1 => Just(Action::Tick),
         1 => (any::<u64>(), text(), any::<u64>()).prop_map(|(member, address, term)| {
             Action::AnnounceLeader { member: MemberId(member), address, term: Term(term) }
+        }),
+        1 => vec((partition(), 0.0..1e6), 0..4).prop_map(|loads| {
+            let entries = loads.into_iter().map(|(partition, reads_per_second)| {
+                let rates = Rates { reads_per_second, ..Rates::default() };
+                SummaryEntry::new(partition, &rates)
+            });
+            Action::SummarizeHeat { summary: Summary::of_hottest(entries) }
         }),
     ]
 }

@@ -101,7 +101,7 @@ fn the_load_moves_with_the_leadership_and_a_deposed_leader_says_nothing() {
     about(reads_on(&heat, 1, 2_000).0, 11.0);
     about(reads_on(&heat, 2, 2_000).0, 100.0);
     about(reads_on(&heat, 2, 2_000).1, 100.0);
-    assert_eq!(heat.of_partition(PartitionId(7), at(2_000)).unwrap().leader, NodeId(2));
+    assert_eq!(heat.of_partition(PartitionId(7), at(2_000)).unwrap().leader, Some(NodeId(2)));
 
     assert!(!say(&mut heat, 1, 7, reads(1, 999), 3_000), "deposed");
     assert!(!say(&mut heat, 3, 7, reads(2, 999), 3_000), "another one leads in that term");
@@ -126,7 +126,7 @@ fn of_two_leaders_in_one_term_the_one_with_the_greater_id_is_the_later_one() {
     assert!(!say(&mut heat, 1, 7, of(21, 900), 3_000), "its last word");
     assert!(!say(&mut heat, 1, 7, of(22, 900), 3_000), "that one is elsewhere");
     about(reads_on(&heat, 1, 3_000).0, 0.0);
-    assert_eq!(heat.of_partition(PartitionId(7), at(3_000)).unwrap().leader, NodeId(2));
+    assert_eq!(heat.of_partition(PartitionId(7), at(3_000)).unwrap().leader, Some(NodeId(2)));
 }
 
 #[test]

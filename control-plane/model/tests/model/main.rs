@@ -12,6 +12,7 @@ mod detector;
 mod drains;
 mod group;
 mod heat;
+mod heat_summary;
 mod leaders;
 mod partition_set;
 mod placement;

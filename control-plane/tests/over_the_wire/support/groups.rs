@@ -23,6 +23,10 @@ pub struct World {
     pub refusing: BTreeSet<u64>,
     /// Nodes whose disk is below its reserve.
     pub low_on_disk: BTreeSet<u64>,
+    /// Reads per second by partition, which whoever leads tells of.
+    pub reads: BTreeMap<u64, u64>,
+    /// Reports of load that nodes send besides.
+    pub claims: Vec<(u64, v1::HeatReport)>,
     /// Every order that any node got.
     pub orders: Vec<(u64, v1::Order)>,
 }
@@ -241,6 +245,36 @@ impl World {
             }
         }
         reports
+    }
+
+    /// Two partitions that one node leads.
+    pub fn led_together(&self) -> Option<(u64, u64)> {
+        let leader = |group: &Group| group.replicas.get(&group.leader?).copied();
+        let mut led = BTreeMap::new();
+        self.groups.iter().find_map(|(partition, group)| {
+            let other = led.insert(leader(group)?, *partition)?;
+            Some((other, *partition))
+        })
+    }
+
+    /// What a node would tell of the load of the last second.
+    pub fn heat(&mut self, node: u64) -> Vec<v1::HeatReport> {
+        let claims = self.claims.iter().filter(|(from, _)| *from == node);
+        let mut heat: Vec<_> = claims.map(|(_, claim)| claim.clone()).collect();
+        self.claims.retain(|(from, _)| *from != node);
+        heat.extend(self.reads.iter().filter_map(|(partition, reads)| {
+            let group = self.groups.get(partition)?;
+            let leader = group.leader.filter(|it| group.replicas.get(it) == Some(&node))?;
+            Some(v1::HeatReport {
+                partition_id: *partition,
+                replica_id: leader,
+                term: group.term,
+                interval_ms: 1_000,
+                reads: *reads,
+                ..Default::default()
+            })
+        }));
+        heat
     }
 
     /// How many groups each node leads.

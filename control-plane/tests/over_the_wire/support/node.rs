@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status, Streaming, transport::Server};
 use super::{free_address, groups::Groups, member::channel};
 
 const HEARTBEAT: Duration = Duration::from_millis(100);
+const HEAT: Duration = Duration::from_millis(200);
 
 /// What a node says of itself.
 #[derive(Clone)]
@@ -189,6 +190,7 @@ async fn session(identity: &Identity, leader: &str, groups: &Groups) -> Result<(
     let mut sequence = 0;
     let mut beat = tokio::time::interval(HEARTBEAT);
     let mut look = tokio::time::interval(Duration::from_millis(5));
+    let mut tell = tokio::time::interval(HEAT);
     loop {
         tokio::select! {
             biased;
@@ -210,6 +212,15 @@ async fn session(identity: &Identity, leader: &str, groups: &Groups) -> Result<(
                 let report = v1::SessionReport { heartbeat: Some(heartbeat), ..Default::default() };
                 if sender.send(report).await.is_err() {
                     return Ok(());
+                }
+            }
+            _ = tell.tick() => {
+                let heat = groups.lock().heat(identity.node_id);
+                if !heat.is_empty() {
+                    let report = v1::SessionReport { heat, ..Default::default() };
+                    if sender.send(report).await.is_err() {
+                        return Ok(());
+                    }
                 }
             }
             _ = look.tick() => {
