@@ -6,7 +6,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use proto::v1::{NodeSummary, PartitionMap, PartitionSummary, ZoneStatus};
+use proto::v1::{
+    GetHeatResponse, HeatRates, NodeSummary, PartitionMap, PartitionSummary, ZoneStatus,
+};
 use serde::{Deserialize, Serialize};
 
 /// A guarantee that does not hold.
@@ -223,10 +225,75 @@ pub fn is_even(partitions: &[PartitionSummary]) -> Result<(), String> {
     Ok(())
 }
 
+/// A node need not say at once that so few requests per second have become none.
+const UNNOTICED_MAX: f64 = 6.25;
+
+/// Whether the leader knows, when nobody asks for anything any more, that it is so: of every node, and of every
+/// partition.
+///
+/// # Errors
+/// With who is still thought to have load, in words.
+pub fn is_idle(heat: &GetHeatResponse, partitions: &[PartitionSummary]) -> Result<(), String> {
+    if let Some(node) = heat.nodes.iter().find(|node| !node.reported) {
+        return Err(format!("{} to report its load", node.name));
+    }
+    let busiest = partitions.iter().find(|partition| {
+        partition.reads_per_second.max(partition.writes_per_second) > UNNOTICED_MAX
+    });
+    match busiest {
+        Some(partition) => Err(format!(
+            "the load of partition {} to be over ({} reads/s, {} writes/s)",
+            partition.id, partition.reads_per_second, partition.writes_per_second
+        )),
+        None => Ok(()),
+    }
+}
+
+/// What averages in 32 bits, and partitions that are too cold to be told of, may make up.
+const HEAT_TOLERANCE: f64 = 1.0;
+
+/// Load is what can be, and no node has more of it than the partitions that it leads: whatever has moved where,
+/// none is counted twice. For zones of which all partitions can be told.
+///
+/// # Errors
+/// If it is not so.
+pub fn check_heat(heat: &GetHeatResponse) -> Result<(), Problem> {
+    let of = |rates: &Option<HeatRates>| {
+        let rates = rates.unwrap_or_default();
+        [rates.reads_per_second, rates.writes_per_second, rates.bytes_per_second, rates.cpu_cores]
+    };
+    let problem =
+        |sentence: String| Err(Problem::new("G10", sentence).with_details(format!("{heat:#?}")));
+    let nodes = heat.nodes.iter().flat_map(|node| [&node.short_term, &node.long_term]);
+    let partitions = heat.partitions.iter().flat_map(|it| [&it.short_term, &it.long_term]);
+    if nodes.chain(partitions).flat_map(of).any(|rate| !rate.is_finite() || rate < 0.0) {
+        return problem("a load is negative, or no number".into());
+    }
+    for node in &heat.nodes {
+        let led = heat.partitions.iter().filter(|it| it.leader_node_id == node.node_id);
+        let led = led.map(|partition| of(&partition.short_term)).fold([0.0; 4], |sum, rates| {
+            let mut sum = sum;
+            sum.iter_mut().zip(rates).for_each(|(sum, rate)| *sum += rate);
+            sum
+        });
+        // Bytes and processor time follow from requests; of the latter followers have some, too.
+        let pairs = of(&node.short_term).into_iter().zip(led).take(2);
+        for (load, led) in pairs {
+            if load > led * 1.01 + HEAT_TOLERANCE {
+                let name = &node.name;
+                return problem(format!(
+                    "{name} has {load} requests per second, and the partitions that it leads {led}"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::v1::{KeyRange, PartitionCounts, ReplicaPlacement};
+    use proto::v1::{KeyRange, NodeHeat, PartitionCounts, PartitionHeat, ReplicaPlacement};
 
     fn partition(
         id: u64,
@@ -279,6 +346,40 @@ mod tests {
             let problem = check_partitions(&partitions, &nodes(), 2).unwrap_err();
             assert_eq!(problem.guarantee, "G4", "{problem}");
         }
+    }
+
+    #[test]
+    fn load_that_is_counted_twice_or_goes_on_for_ever_is_found() {
+        let rates = |reads_per_second| Some(HeatRates { reads_per_second, ..HeatRates::default() });
+        let node = |node_id, reads| NodeHeat {
+            node_id,
+            short_term: rates(reads),
+            reported: true,
+            ..NodeHeat::default()
+        };
+        let led = |leader_node_id, reads| PartitionHeat {
+            leader_node_id,
+            short_term: rates(reads),
+            ..PartitionHeat::default()
+        };
+        let heat = |nodes: &[f64], partitions: &[(u64, f64)]| GetHeatResponse {
+            nodes: (1..).zip(nodes).map(|(id, reads)| node(id, *reads)).collect(),
+            partitions: partitions.iter().map(|(leader, reads)| led(*leader, *reads)).collect(),
+            ..GetHeatResponse::default()
+        };
+        check_heat(&heat(&[30.0, 0.0], &[(1, 20.0), (1, 10.0), (2, 5.0)])).unwrap();
+        check_heat(&heat(&[20.0, 20.0], &[(2, 20.0)])).unwrap_err();
+        check_heat(&heat(&[f64::NAN], &[])).unwrap_err();
+        check_heat(&heat(&[], &[(1, -1.0)])).unwrap_err();
+
+        let busy = |reads_per_second| {
+            [PartitionSummary { reads_per_second, ..partition(1, "", "", &[1, 2]) }]
+        };
+        let mut heat = heat(&[0.0], &[]);
+        is_idle(&heat, &busy(6.0)).unwrap();
+        is_idle(&heat, &busy(7.0)).unwrap_err();
+        heat.nodes[0].reported = false;
+        is_idle(&heat, &busy(0.0)).unwrap_err();
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use proto::v1::{
-    GetPartitionMapRequest, GetZoneStatusRequest, InitRequest, ListOperationsRequest,
-    ListPartitionsRequest, PartitionSummary, WatchEventsRequest, ZoneStatus,
+    GetHeatRequest, GetHeatResponse, GetPartitionMapRequest, GetZoneStatusRequest, InitRequest,
+    ListOperationsRequest, ListPartitionsRequest, PartitionSummary, WatchEventsRequest, ZoneStatus,
     admin_service_client::AdminServiceClient, routing_service_client::RoutingServiceClient,
 };
 use runtime::{
@@ -31,6 +31,9 @@ const INIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long between two looks at the zone.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The most partitions whose load can be told: more than any zone here has.
+const HOTTEST_MAX: u32 = 64;
 
 /// Items on a page of the last list: so few that it takes many.
 const LIST_PAGE_ITEMS: u32 = 7;
@@ -164,6 +167,9 @@ impl Operator {
         let partitions = self.list_partitions().await?;
         self.report(checks::check_partitions(&partitions, &status.nodes, replication_factor));
         checks::is_even(&partitions)?;
+        let heat = self.heat().await?;
+        self.report(checks::check_heat(&heat));
+        checks::is_idle(&heat, &partitions)?;
         self.check_maps().await?;
         Ok(partitions.into_iter().map(Placement::from).collect())
     }
@@ -203,6 +209,20 @@ impl Operator {
             }
         }
         Err("a member that answers as leader".into())
+    }
+
+    /// Load as the leader knows it.
+    async fn heat(&self) -> Result<GetHeatResponse, String> {
+        let mut last = String::new();
+        for member in &self.members {
+            let mut admin = self.admin(member);
+            let call = admin.get_heat(Request::new(GetHeatRequest { top: HOTTEST_MAX }));
+            match self.in_time(CALL_TIMEOUT, call).await {
+                Ok(heat) => return Ok(heat),
+                Err(status) => status.message().clone_into(&mut last),
+            }
+        }
+        Err(format!("a member to tell of load ({last})"))
     }
 
     /// G4 in the map that every member gives to clients.
