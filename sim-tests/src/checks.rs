@@ -271,8 +271,7 @@ pub fn check_heat(heat: &GetHeatResponse) -> Result<(), Problem> {
     }
     for node in &heat.nodes {
         let led = heat.partitions.iter().filter(|it| it.leader_node_id == node.node_id);
-        let led = led.map(|partition| of(&partition.short_term)).fold([0.0; 4], |sum, rates| {
-            let mut sum = sum;
+        let led = led.map(|partition| of(&partition.short_term)).fold([0.0; 4], |mut sum, rates| {
             sum.iter_mut().zip(rates).for_each(|(sum, rate)| *sum += rate);
             sum
         });
