@@ -32,9 +32,10 @@ async fn a_new_leader_knows_what_was_hot_before_anybody_tells_it() {
     zone.healthy().await;
     // Of one node, which tells of both at a time.
     let (hot, warm) = zone.groups.lock().led_together().expect("three nodes lead four partitions");
-    // When it is written down is up to the leader: whoever loses it too early tries again.
+    // That something was committed is seen, not what: whoever loses the leader too early tries again.
     let mut inherited = None;
     for _ in 0..10 {
+        let before = zone.healthy().await.revision;
         zone.groups.lock().reads = [(warm, 60), (hot, 500)].into();
         let told = heat_when(&zone, "two partitions with load", |heat| {
             heat.partitions.len() == 2 && heat.partitions.iter().all(|it| it.leader_node_id > 0)
@@ -44,6 +45,7 @@ async fn a_new_leader_knows_what_was_hot_before_anybody_tells_it() {
         let of_nodes: f64 = told.nodes.iter().map(|node| reads(&node.short_term)).sum();
         assert!((of_nodes - 560.0).abs() < 1.0, "each load is one node's: {told:#?}");
 
+        zone.status_when("a commit", |status| status.revision > before).await;
         zone.groups.lock().reads.clear();
         let old = zone.leader().await;
         zone.members[old].kill();
