@@ -271,10 +271,11 @@ pub fn check_heat(heat: &GetHeatResponse) -> Result<(), Problem> {
     }
     for node in &heat.nodes {
         let led = heat.partitions.iter().filter(|it| it.leader_node_id == node.node_id);
-        let led = led.map(|partition| of(&partition.short_term)).fold([0.0; 4], |mut sum, rates| {
-            sum.iter_mut().zip(rates).for_each(|(sum, rate)| *sum += rate);
-            sum
-        });
+        let led =
+            led.map(|partition| of(&partition.short_term)).fold([0.0; 4], |mut sum, rates| {
+                sum.iter_mut().zip(rates).for_each(|(sum, rate)| *sum += rate);
+                sum
+            });
         // Bytes and processor time follow from requests; of the latter followers have some, too.
         let pairs = of(&node.short_term).into_iter().zip(led).take(2);
         for (load, led) in pairs {
