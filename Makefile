@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 SEEDS ?= 100
 
-.PHONY: help run test build lint fmt setup sim sim-planted bench-sim bench-failover bench-takeover bench-sessions bench-model trials check-docs test-processes
+.PHONY: help run test build lint fmt setup sim sim-planted bench-sim bench-failover bench-takeover bench-sessions bench-model bench-balance trials check-docs test-processes
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -65,6 +65,10 @@ bench-model: setup ## The model with many partitions, and the solver of reassign
 	$(CARGO) build --workspace --bins --examples
 	target/debug/examples/scale --nodes 1000 --partitions 100000
 	target/debug/examples/reassignment $(ARGS)
+
+bench-balance: setup ## The balance planner: published scenarios, rounds of chaos, and up to a million partitions (some minutes)
+	$(CARGO) build --workspace --bins --examples
+	target/debug/examples/balance $(ARGS)
 
 check-docs: build ## Run the commands of the README and the runbooks as they are written (about a minute)
 	runbooks/check.sh

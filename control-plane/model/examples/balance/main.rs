@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The zones are models: reports are late, transfers and moves take time, and moves cost processor time at
-//! both ends. The planner in them is the one that production runs.
+//! both ends. The planner in them is `model::balance`, unchanged.
 
 mod bounds;
 mod chaos;
