@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::reassignment::form::{
-    FORM_VERSION, GroupForm, MovesForm, NodeForm as NodeOfProblem, ProblemForm, ReplicaForm,
-    ResourceForm,
+use model::reassignment::{
+    AMOUNT_MAX,
+    form::{
+        FORM_VERSION, GroupForm, MovesForm, NodeForm as NodeOfProblem, ProblemForm, ReplicaForm,
+        ResourceForm,
+    },
 };
 
 use crate::forms::{NodeForm, PartitionForm};
@@ -66,7 +69,10 @@ pub fn problem(
     let resource = |name: &str, index: usize| ResourceForm {
         name: name.to_owned(),
         transient: index == BYTES,
-        load_weight: (scale / totals[index].max(1)).max(1),
+        // Where there is no load, nothing can be above a target.
+        load_weight: scale
+            .checked_div(totals[index])
+            .map_or(0, |weight| weight.clamp(1, AMOUNT_MAX)),
     };
     Ok(ProblemForm {
         version: FORM_VERSION,
@@ -83,7 +89,9 @@ pub fn problem(
         replicas,
         balances: Vec::new(),
         moves: MovesForm {
-            replica_weight: (scale / MOVE_PART / totals[BYTES].max(1)).max(1),
+            replica_weight: (scale / MOVE_PART)
+                .checked_div(totals[BYTES])
+                .map_or(0, |weight| weight.max(1)),
             ..MovesForm::default()
         },
     })
@@ -221,6 +229,14 @@ mod tests {
             partition.reads_per_second = 1e7;
         }
         Problem::new(&problem(&nodes, &partitions, 3).unwrap()).unwrap();
+        // Petabytes, and next to nobody who asks for them.
+        for (reads, writes) in [(0.001, 0.001), (0.0, 0.0)] {
+            for partition in &mut partitions {
+                partition.stored_bytes = 1 << 46;
+                (partition.reads_per_second, partition.writes_per_second) = (reads, writes);
+            }
+            Problem::new(&problem(&nodes, &partitions, 3).unwrap()).unwrap();
+        }
         for partition in &mut partitions {
             partition.stored_bytes = 0;
             (partition.reads_per_second, partition.writes_per_second) = (0.0, f64::NAN);

@@ -34,15 +34,16 @@ pub async fn run(context: &Context, arguments: PlanArguments) -> Result<(), Fail
         Some("-") => "standard input".to_owned(),
         _ => arguments.problem.display().to_string(),
     };
+    // Nobody listens for Ctrl-C before there is something to be searched: until then it just ends the command.
+    let problem = read(&name, &arguments.problem)?;
     let is_interrupted = Arc::new(AtomicBool::new(false));
     let environment = context.environment.clone();
-    let (problem_name, stop) = (name.clone(), is_interrupted.clone());
-    let search = tokio::task::spawn_blocking(move || -> Result<PlanForm, Failure> {
-        let problem = read(&problem_name, &arguments.problem)?;
+    let stop = is_interrupted.clone();
+    let search = tokio::task::spawn_blocking(move || {
         let effort = Effort::new(&arguments);
         let (solution, elapsed) = search(&environment, &problem, effort, &stop);
         let search = SearchForm::new(&solution, effort.lanes, effort.seed, elapsed);
-        Ok(PlanForm::new(problem_name, &problem, &solution, search))
+        PlanForm::new(name, &problem, &solution, search)
     });
     tokio::pin!(search);
     let found = tokio::select! {
@@ -52,7 +53,7 @@ pub async fn run(context: &Context, arguments: PlanArguments) -> Result<(), Fail
             search.await
         }
     };
-    let form = found.map_err(|_| Failure::Command("the search ended with a panic".into()))??;
+    let form = found.map_err(|_| Failure::Command("the search ended with a panic".into()))?;
     context.show(&form, plan::text)?;
     if form.feasible {
         return Ok(());

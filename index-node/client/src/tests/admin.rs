@@ -29,6 +29,8 @@ struct State {
     keys: Vec<String>,
     /// Fails so many calls as unavailable.
     unavailable: u32,
+    /// How often the status was asked for.
+    status_calls: u32,
     /// The stream of events breaks after so many.
     break_after: Option<usize>,
 }
@@ -76,6 +78,7 @@ macro_rules! unused {
                 &self,
                 _: Request<v1::GetZoneStatusRequest>,
             ) -> Result<Response<v1::ZoneStatus>, Status> {
+                self.0.lock().unwrap().status_calls += 1;
                 let from_leader = self.check().is_ok();
                 let leader = self.0.lock().unwrap().leader.clone();
                 let member = |address| v1::MemberStatus { address, ..Default::default() };
@@ -249,7 +252,10 @@ async fn a_view_that_names_a_dead_leader_is_not_the_last_word() {
     let server = member.serve().await;
     let client = client(&[&dead, &server.address], 20_000);
     let electing = async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        // It was asked, named the dead one, and is asked again.
+        while member.0.lock().unwrap().status_calls < 2 {
+            tokio::task::yield_now().await;
+        }
         member.0.lock().unwrap().leader = None;
     };
     let (status, ()) = tokio::join!(client.status(), electing);
