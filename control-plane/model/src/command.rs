@@ -17,6 +17,7 @@ use crate::{
     node::{Capacity, NodeState},
     operation::Origin,
     partition::Membership,
+    policy::PolicyValues,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,6 +146,14 @@ pub enum Action {
     /// begins with it.
     SummarizeHeat {
         summary: Summary,
+    },
+    /// By an operator: puts another policy in the place of the one with that version.
+    SetPolicy {
+        expected_version: u64,
+        /// All fields, by name.
+        values: PolicyValues,
+        /// The operator's words.
+        reason: String,
     },
 }
 

@@ -24,7 +24,7 @@ use crate::{
     node::{Node, RemovedNode},
     operation::Operation,
     partition::Partition,
-    policy::Policy,
+    policy::{Policy, PolicyRecord},
     table::{Record, RecordChange, Table},
     zone::{Remembered, Zone},
 };
@@ -40,6 +40,7 @@ pub struct ZoneState {
     pub(crate) events: Table<Event>,
     pub(crate) remembered: Table<Remembered>,
     pub(crate) heat: Table<Summary>,
+    pub(crate) policies: Table<PolicyRecord>,
     pub(crate) indices: Indices,
 }
 
@@ -103,6 +104,7 @@ impl ZoneState {
             .chain(self.events.encode_all())
             .chain(self.remembered.encode_all())
             .chain(self.heat.encode_all())
+            .chain(self.policies.encode_all())
     }
 
     /// What has changed since the last call.
@@ -126,6 +128,7 @@ impl ZoneState {
         changes.records.extend(self.events.drain_changes());
         changes.records.extend(self.remembered.drain_changes());
         changes.records.extend(self.heat.drain_changes());
+        changes.records.extend(self.policies.drain_changes());
         changes
     }
 
@@ -141,6 +144,7 @@ impl ZoneState {
             Event::TAG => self.events.load(rest, value),
             Remembered::TAG => self.remembered.load(rest, value),
             Summary::TAG => self.heat.load(rest, value),
+            PolicyRecord::TAG => self.policies.load(rest, value),
             _ => return Err(unknown()),
         };
         loaded.map_err(|source| LoadError::Malformed { key: key.to_vec(), source })

@@ -16,6 +16,7 @@ mod heat_summary;
 mod leaders;
 mod partition_set;
 mod placement;
+mod policy;
 mod reassignment;
 mod reconcile;
 mod signals;
