@@ -247,7 +247,7 @@ pub const FIELDS: &[Field] = &[
     balance!(BalanceWhen, count_above_permille: u32, Permille,
         "numbers of leaders and replicas are evened out when a node's share is above this"),
     balance!(BalanceWhen, overload_permille: u32, Permille,
-        "a node with more of its capacity in use than this is overloaded: few brakes hold then"),
+        "a node with more of its capacity in use than this is overloaded: no cooldown holds up its relief"),
     balance!(BalanceWhen, stored_max_permille: u32, Permille,
         "a node's disk is filled up to this part of its capacity"),
     balance!(BalanceWhen, idle_permille: u32, Permille,
