@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    balance::Memory,
     heat::Summary,
     ids::{
         Incarnation, MemberId, NodeId, OperationId, PartitionId, ReplicaId, Term, WallTime,
@@ -146,6 +147,10 @@ pub enum Action {
     SummarizeHeat {
         summary: Summary,
     },
+    /// What the balancer has to remember, in the place of what it remembered before.
+    RememberBalance {
+        memory: Memory,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -241,6 +246,10 @@ pub enum ChangePurpose {
     Spread,
     /// A node is emptied.
     Drain { parent: OperationId },
+    /// Load is spread.
+    SpreadLoad,
+    /// A node has more than its share of replicas.
+    EvenCounts,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
