@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    balance::Memory,
     heat::Summary,
     ids::{
         Incarnation, MemberId, NodeId, OperationId, PartitionId, ReplicaId, Term, WallTime,
@@ -147,6 +148,10 @@ pub enum Action {
     SummarizeHeat {
         summary: Summary,
     },
+    /// What the balancer has to remember, in the place of what it remembered before.
+    RememberBalance {
+        memory: Memory,
+    },
     /// By an operator: puts another policy in the place of the one with that version.
     SetPolicy {
         expected_version: u64,
@@ -250,6 +255,10 @@ pub enum ChangePurpose {
     Spread,
     /// A node is emptied.
     Drain { parent: OperationId },
+    /// Load is spread.
+    SpreadLoad,
+    /// A node has more than its share of replicas.
+    EvenCounts,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,6 +16,7 @@ use planted::Bug;
 use uuid::Uuid;
 
 use crate::{
+    balance::Memory,
     event::Event,
     heat::{Summary, summary::SummaryError},
     ids::{EventSequence, NodeId, OperationId, PartitionId, Revision, ZoneTime},
@@ -40,6 +41,7 @@ pub struct ZoneState {
     pub(crate) events: Table<Event>,
     pub(crate) remembered: Table<Remembered>,
     pub(crate) heat: Table<Summary>,
+    pub(crate) balance: Table<Memory>,
     pub(crate) policies: Table<PolicyRecord>,
     pub(crate) indices: Indices,
 }
@@ -104,6 +106,7 @@ impl ZoneState {
             .chain(self.events.encode_all())
             .chain(self.remembered.encode_all())
             .chain(self.heat.encode_all())
+            .chain(self.balance.encode_all())
             .chain(self.policies.encode_all())
     }
 
@@ -128,6 +131,7 @@ impl ZoneState {
         changes.records.extend(self.events.drain_changes());
         changes.records.extend(self.remembered.drain_changes());
         changes.records.extend(self.heat.drain_changes());
+        changes.records.extend(self.balance.drain_changes());
         changes.records.extend(self.policies.drain_changes());
         changes
     }
@@ -144,6 +148,7 @@ impl ZoneState {
             Event::TAG => self.events.load(rest, value),
             Remembered::TAG => self.remembered.load(rest, value),
             Summary::TAG => self.heat.load(rest, value),
+            Memory::TAG => self.balance.load(rest, value),
             PolicyRecord::TAG => self.policies.load(rest, value),
             _ => return Err(unknown()),
         };

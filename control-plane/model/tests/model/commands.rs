@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use model::{
     Action, Applied, Command, Incarnation, LogPosition, MemberId, NodeId, OperationId, PartitionId,
     ReplicaId, Revision, Term, WallTime, ZoneState, ZoneTime,
+    balance::Memory,
     command::{
         BrakeChange, ChangeProposal, ChangePurpose, Conclusion, EndResult, GroupObservation,
         LeaderObservation, OperationEnd, PlacementProposal, Registration, TakeoverOutcome,
@@ -113,6 +114,8 @@ fn change() -> impl Strategy<Value = ChangeProposal> {
         Just(ChangePurpose::Repair),
         Just(ChangePurpose::ReplaceFailed),
         Just(ChangePurpose::Spread),
+        Just(ChangePurpose::SpreadLoad),
+        Just(ChangePurpose::EvenCounts),
         operation().prop_map(|parent| ChangePurpose::Drain { parent })
     ];
     (partition(), purpose, option::of(replica()), option::of(node()), text()).prop_map(
@@ -206,6 +209,10 @@ fn action() -> impl Strategy<Value = Action> {
                 SummaryEntry::new(partition, &rates)
             });
             Action::SummarizeHeat { summary: Summary::of_hottest(entries) }
+        }),
+        1 => any::<u32>().prop_map(|realised_gain_permille| {
+            let memory = Memory { realised_gain_permille, ..Memory::default() };
+            Action::RememberBalance { memory }
         }),
         1 => (0_u64..4, 0..FIELDS.len(), any::<u16>(), text()).prop_map(|given| {
             let (expected_version, field, value, reason) = given;
