@@ -100,7 +100,7 @@ impl Balancer {
             self.policy = sight.state.balance_policy().clone();
             // What the policy before found not worth doing, this one may.
             let memory = self.picture.planner().memory();
-            let memory = Memory { rest: None, counts_rest_permille: 0, ..memory };
+            let memory = Memory { rest: None, counts_rest: None, ..memory };
             self.picture.apply(Change::Memory { memory });
         }
         if self.report.is_none() {

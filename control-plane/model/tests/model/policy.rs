@@ -4,11 +4,12 @@ use model::{
     Action, Applied, Category, Command, NodeId, Outcome, PartitionId, Refusal, Revision, WallTime,
     ZoneState, ZoneTime,
     balance::BalancePolicy,
+    operation::Origin,
     policy::{FIELDS, PolicyError, PolicyValues, WholePolicy, field_named},
 };
 use proptest::{collection::vec, prelude::*, sample::select};
 
-use crate::world::World;
+use crate::world::{ToyLoad, World};
 
 fn zone() -> World {
     World::new(2, 3, &["a", "b", "c", "d"])
@@ -176,6 +177,30 @@ fn a_change_takes_effect_at_once_and_is_in_the_ledger() {
     assert!(matches!(refusal, Refusal::OverBudget { max: 1, .. }), "{refusal}");
     set(&mut world, &[("changes_in_flight_zone_max", 2)]).expect("possible");
     world.apply(second).expect("two are possible now");
+}
+
+#[test]
+fn the_balancer_follows_it() {
+    const MINUTE: u32 = 600;
+    let mut world = World::new(12, 3, &["a", "b", "c"]);
+    world.settle(600);
+    for partition in world.state.partitions_led_by(NodeId(1)).collect::<Vec<_>>() {
+        let load = ToyLoad { request_cpu_us: 200_000, apply_cpu_us: 0 };
+        world.loads.insert(partition, load);
+    }
+    let moved = |world: &World| {
+        let operations = world.state.operations().iter().map(|(_, operation)| operation);
+        operations.filter(|operation| operation.origin == Origin::Heat).count()
+    };
+    let budgets = |transfers, moves| {
+        [("balance.transfers_max", transfers), ("balance.moves_zone_max", moves)]
+    };
+    set(&mut world, &budgets(0, 0)).expect("possible");
+    world.run(3 * MINUTE);
+    assert_eq!(moved(&world), 0, "nothing may be moved");
+    set(&mut world, &budgets(64, 16)).expect("possible");
+    world.run(2 * MINUTE);
+    assert_eq!(moved(&world), 2);
 }
 
 #[test]
