@@ -3,7 +3,7 @@
 use proto::v1;
 use tonic::Code;
 
-use crate::support::zone::TestZone;
+use crate::support::{eventually, zone::TestZone};
 
 fn request(policy: v1::Policy, reason: &str, key: &str) -> v1::SetPolicyRequest {
     let (reason, idempotency_key) = (reason.to_owned(), key.to_owned());
@@ -108,4 +108,51 @@ async fn an_operator_changes_it_and_it_takes_effect_at_once() {
     assert_eq!(told.len(), 1, "{told:?}");
     assert_eq!(told[0].message, "the policy is version 2: replace_after_ms 1000 → 3600000");
     assert_eq!(told[0].reason, "disks come back in an hour");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shadow_policy_is_planned_with() {
+    let mut zone = TestZone::members(1);
+    zone.init(4, 3, 60_000).await.unwrap();
+    zone = zone.with_nodes(4).await;
+    zone.healthy().await;
+    let mut admin = zone.admin().await;
+    let none = admin.get_shadow_policy(v1::GetShadowPolicyRequest {}).await.unwrap().into_inner();
+    assert_eq!(none, v1::GetShadowPolicyResponse::default());
+    let policy = admin.get_policy(v1::GetPolicyRequest {}).await.unwrap().into_inner().policy;
+    let active = policy.unwrap().balance.unwrap();
+    let other = v1::BalancePolicy { act_above_permille: Some(1_200), ..active };
+    let request = |balance: Option<v1::BalancePolicy>, reason: &str| v1::SetShadowPolicyRequest {
+        balance,
+        reason: reason.to_owned(),
+        idempotency_key: String::new(),
+    };
+    for (wrong, words) in [
+        (request(Some(other), ""), "256 bytes"),
+        (request(None, ""), "256 bytes"),
+        (request(Some(v1::BalancePolicy::default()), "why"), "act_above_permille is missing"),
+        (
+            request(Some(v1::BalancePolicy { idle_permille: Some(0), ..other }), "why"),
+            "balance.idle_permille is 0: it must be 1 to 1000 ‰",
+        ),
+    ] {
+        let refused = admin.set_shadow_policy(wrong).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+        assert!(refused.message().contains(words), "{refused:?}");
+    }
+    admin.set_shadow_policy(request(Some(other), "is calmer better")).await.unwrap();
+    let shadow = eventually("a plan by both policies", || async {
+        let asked = v1::GetShadowPolicyRequest {};
+        let shadow = zone.admin().await.get_shadow_policy(asked).await.unwrap().into_inner();
+        shadow.comparison.is_some().then_some(shadow)
+    })
+    .await;
+    assert_eq!((shadow.balance, shadow.reason.as_str()), (Some(other), "is calmer better"));
+    let comparison = shadow.comparison.unwrap();
+    assert_eq!(comparison.plans, comparison.better + comparison.equal + comparison.worse);
+    admin.set_shadow_policy(request(None, "enough")).await.unwrap();
+    let none = admin.get_shadow_policy(v1::GetShadowPolicyRequest {}).await.unwrap().into_inner();
+    assert_eq!(none, v1::GetShadowPolicyResponse::default());
+    let now = admin.get_policy(v1::GetPolicyRequest {}).await.unwrap().into_inner().policy;
+    assert_eq!(now, policy, "the zone's own is as it was");
 }
