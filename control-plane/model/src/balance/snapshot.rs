@@ -99,6 +99,9 @@ pub struct PartitionView {
     /// What its leader's node bears, and what each follower's does.
     pub leader_heat: Amounts,
     pub follower_heat: Amounts,
+    /// By how much its heat may be off beside what the policy says, in thousandths: of few requests the rate is
+    /// known badly.
+    pub noise_permille: u16,
     /// It was changed a short while ago: until then, only safety and overload change it again.
     pub cooldown_until: ZoneTime,
     /// What has left which node, lately; few partitions have any. A leader's replica that moves leaves
