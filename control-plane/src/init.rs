@@ -6,7 +6,10 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use model::{Action, Applied, MemberId, Refusal, key_range, policy::SPLIT_KEYS_MAX};
+use model::{
+    Action, Applied, MemberId, Refusal, key_range,
+    policy::{SPLIT_KEYS_MAX, check_replace_after},
+};
 use proto::v1::{
     IdentifyRequest, IdentifyResponse, InitRequest, InitResponse,
     admin_service_client::AdminServiceClient, member_service_client::MemberServiceClient,
@@ -72,6 +75,10 @@ fn check(request: &InitRequest) -> Result<(), Status> {
     if !matches!(request.replication_factor, 1 | 3 | 5) {
         let given = request.replication_factor;
         return Err(refusal::status(&Refusal::InvalidReplicationFactor { given }));
+    }
+    if request.replace_after_ms > 0 {
+        let possible = check_replace_after(request.replace_after_ms);
+        possible.map_err(|error| refusal::status(&error.into()))?;
     }
     let count = request.split_keys.len();
     if count > SPLIT_KEYS_MAX {

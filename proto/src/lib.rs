@@ -6,6 +6,8 @@
 #[allow(clippy::all, clippy::pedantic, rustdoc::all)]
 pub mod v1 {
     tonic::include_proto!("zone.v1");
+
+    include!(concat!(env!("OUT_DIR"), "/by_name.rs"));
 }
 
 /// The encoded descriptor set of all files, for gRPC reflection.

@@ -1,15 +1,22 @@
 //! A second operator, who gives commands while things go wrong: moves, hand-overs, drains and their ends,
-//! cancellations, at times and on nodes that follow from the seed, or that a scenario says.
+//! cancellations, changes of the policy, at times and on nodes that follow from the seed, or that a scenario says.
 //!
 //! A command that got no answer is given again under the same idempotency key, as people's tools do. In
 //! the end every node is uncordoned, so that the zone can come to rest with all of them.
 
-use std::{ops::Range, str::FromStr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ops::{Range, RangeInclusive},
+    str::FromStr,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use proto::v1::{
-    CancelOperationRequest, DrainNodeRequest, ListOperationsRequest, MoveReplicaRequest,
-    NodeReference, OperationResponse, OverrideBrakeRequest, RebalanceLeadersRequest,
-    TransferLeaderRequest, UncordonNodeRequest, admin_service_client::AdminServiceClient,
+    CancelOperationRequest, DrainNodeRequest, GetPolicyRequest, ListOperationsRequest,
+    MoveReplicaRequest, NodeReference, OperationResponse, OverrideBrakeRequest,
+    RebalanceLeadersRequest, SetPolicyRequest, TransferLeaderRequest, UncordonNodeRequest,
+    admin_service_client::AdminServiceClient,
 };
 use rand::{RngExt, rngs::StdRng};
 use runtime::{
@@ -30,6 +37,13 @@ const PAUSE_MS: Range<u64> = 100..2_500;
 
 /// For how long a drawn command overrides the brake: long enough for a repair, shorter than most faults.
 const OVERRIDE_SECONDS: u64 = 5;
+
+/// The fields of the policy that are drawn, and their values: none that would make repairs take too long.
+const FIELDS: [(&str, RangeInclusive<u64>); 3] = [
+    ("changes_in_flight_zone_max", 4..=16),
+    ("changes_in_flight_node_max", 2..=4),
+    ("transfers_in_flight_max", 4..=16),
+];
 
 /// How long to wait for the answer to a command.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -64,6 +78,11 @@ pub enum Command {
         seconds: u64,
     },
     RestoreBrake,
+    /// Changes one field of the policy.
+    SetPolicy {
+        field: String,
+        value: u64,
+    },
 }
 
 /// A command and its time since the start of the simulation.
@@ -84,7 +103,8 @@ impl Command {
             Command::Rebalance
             | Command::Cancel
             | Command::OverrideBrake { .. }
-            | Command::RestoreBrake => Vec::new(),
+            | Command::RestoreBrake
+            | Command::SetPolicy { .. } => Vec::new(),
         }
     }
 
@@ -99,7 +119,8 @@ impl Command {
             | Command::Rebalance
             | Command::Cancel
             | Command::OverrideBrake { .. }
-            | Command::RestoreBrake => None,
+            | Command::RestoreBrake
+            | Command::SetPolicy { .. } => None,
         }
     }
 }
@@ -133,11 +154,17 @@ impl FromStr for Command {
                 Command::OverrideBrake { seconds: seconds(given)? }
             }
             ["restore", "brake"] => Command::RestoreBrake,
+            ["set", field, "to", value] => {
+                let value =
+                    value.parse().map_err(|_| format!("{value:?} is no value: {text:?}"))?;
+                Command::SetPolicy { field: own(field), value }
+            }
             _ => {
                 return Err(format!(
                     "{text:?} is no command; one is for example \"drain node-1\", \"uncordon node-1\", \
                      \"transfer leader of 2 to node-1\", \"move replica of 2 from node-1 to node-4\", \
-                     \"rebalance\", \"cancel\", \"override brake for 10 s\" or \"restore brake\""
+                     \"rebalance\", \"cancel\", \"override brake for 10 s\", \"restore brake\" or \
+                     \"set transfers_in_flight_max to 4\""
                 ));
             }
         })
@@ -167,7 +194,12 @@ fn draw(generator: &mut StdRng, nodes: &[String], partitions: u32) -> Command {
         0..30 => Command::TransferLeader { partition, to },
         30..60 => Command::MoveReplica { partition, from, to },
         60..75 => Command::Drain { node: from },
-        75..86 => Command::Uncordon { node: from },
+        75..84 => Command::Uncordon { node: from },
+        84..86 => {
+            let (field, values) = &FIELDS[generator.random_range(0..FIELDS.len())];
+            let value = generator.random_range(values.clone());
+            Command::SetPolicy { field: (*field).to_owned(), value }
+        }
         86..94 => Command::Cancel,
         94..97 => Command::Rebalance,
         // Mostly it is not engaged, and refused.
@@ -178,7 +210,7 @@ fn draw(generator: &mut StdRng, nodes: &[String], partitions: u32) -> Command {
 
 /// What became of a command.
 enum Given {
-    /// With the operation that it has become, if it becomes one.
+    /// With the number of what it has become, an operation or another version of the policy.
     Accepted(Option<u64>),
     Refused,
     ToNobody,
@@ -190,6 +222,8 @@ struct Commander {
     channels: Channels,
     members: Vec<String>,
     board: Board,
+    /// What was asked of the policy, by key: asked again, it is the same, although the policy is another by then.
+    policies: Mutex<BTreeMap<String, SetPolicyRequest>>,
 }
 
 /// Gives commands from the first phase with faults to its end, those that are written down or else drawn
@@ -207,7 +241,8 @@ pub async fn work(
     board: Board,
 ) -> anyhow::Result<()> {
     let channels = Channels::new(&environment, ChannelOptions::default())?;
-    let commander = Commander { environment, channels, members, board };
+    let policies = Mutex::default();
+    let commander = Commander { environment, channels, members, board, policies };
     let mut generator = seed.derive("commands", 0).generator();
     commander.board.reached(Phase::Faults).await;
     commander.board.client_starts();
@@ -322,7 +357,7 @@ impl Commander {
         }
     }
 
-    /// The operation that the command has become, if it becomes one.
+    /// The number of the operation, or of the version of the policy, that the command has become, if any.
     async fn ask(&self, member: &str, command: &Command, key: &str) -> Result<Option<u64>, Status> {
         let mut admin: AdminServiceClient<Channel> =
             AdminServiceClient::new(self.channels.get(member))
@@ -380,6 +415,10 @@ impl Commander {
                     let request = OverrideBrakeRequest { duration_ms, reason, idempotency_key };
                     admin.override_brake(request).await.map(|_| None)
                 }
+                Command::SetPolicy { field, value } => {
+                    let request = self.policy_request(&mut admin, &field, value, key).await?;
+                    admin.set_policy(request).await.map(|answer| Some(answer.into_inner().version))
+                }
                 Command::Cancel => {
                     let request = ListOperationsRequest { include_ended: false, limit: 1 };
                     let listed = admin.list_operations(request).await?.into_inner();
@@ -393,6 +432,32 @@ impl Commander {
             Some(answer) => answer,
             None => Err(Status::deadline_exceeded("no answer in time")),
         }
+    }
+}
+
+impl Commander {
+    /// The policy with one field changed, as it was when this was asked for first.
+    async fn policy_request(
+        &self,
+        admin: &mut AdminServiceClient<Channel>,
+        field: &str,
+        value: u64,
+        key: &str,
+    ) -> Result<SetPolicyRequest, Status> {
+        let known = || self.policies.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(request) = known().get(key) {
+            return Ok(request.clone());
+        }
+        let mut policy = admin.get_policy(GetPolicyRequest {}).await?.into_inner().policy;
+        if let Some(policy) = &mut policy
+            && !policy.set_value(field, value)
+        {
+            return Err(Status::invalid_argument(format!("there is no field {field}")));
+        }
+        let (reason, idempotency_key) = ("the operator tries it".to_owned(), key.to_owned());
+        let request = SetPolicyRequest { policy, reason, dry_run: false, idempotency_key };
+        known().insert(key.to_owned(), request.clone());
+        Ok(request)
     }
 }
 
@@ -454,9 +519,13 @@ mod tests {
                 Command::RestoreBrake => {
                     seen.insert("restore brake".to_owned());
                 }
+                Command::SetPolicy { field, value } => {
+                    assert!(FIELDS.iter().any(|it| it.0 == field && it.1.contains(&value)));
+                    seen.insert(format!("set {field}"));
+                }
             }
         }
-        assert_eq!(seen.len(), 5 * nodes.len() + 4);
+        assert_eq!(seen.len(), 5 * nodes.len() + 4 + FIELDS.len());
     }
 
     #[test]
@@ -475,6 +544,7 @@ mod tests {
             "transfer leader of 1 to node-2",
             "override brake for 10 s",
             "restore brake",
+            "set balance.splits_max to 0",
         ] {
             assert!(text.parse::<Command>().is_ok(), "{text}");
         }
@@ -486,6 +556,8 @@ mod tests {
             "override brake",
             "override brake for 0 s",
             "override brake for 3601 s",
+            "set balance.splits_max to none",
+            "set balance.splits_max",
         ] {
             assert!(text.parse::<Command>().is_err(), "{text}");
         }

@@ -98,6 +98,16 @@ fn repairs_begin_while_an_operator_overrides_the_brake_and_not_otherwise() {
     assert!(!marks.contains(repaired), "{marks:?}");
 }
 
+/// Each change counts once, however often it is asked for and whoever leads by then: that is checked in the run.
+#[test]
+fn the_policy_is_changed_while_the_control_plane_changes_leaders() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/the-policy-is-changed.toml");
+    let path = path.display().to_string();
+    let report = report(&sim(&["run", "--format", "json", "--scenario", &path]));
+    assert_eq!(report.verdict, Verdict::Passed, "{report}");
+    assert!(report.marks.contains("event: policy-changed"), "{:?}", report.marks);
+}
+
 #[test]
 fn a_failing_seed_shrinks_to_a_scenario_that_fails_alike() {
     let directory = tempfile::tempdir().expect("a temporary directory");

@@ -18,6 +18,7 @@ use crate::{
     observation::ZoneView,
     outcome::Refusal,
     partition::{Partition, Replica},
+    reason::check_reason,
     repair::can_change,
     state::ZoneState,
     status::plural,
@@ -27,8 +28,6 @@ use crate::{
 
 /// The longest override: whoever needs more looks again first.
 pub const OVERRIDE_MS_MAX: u64 = 60 * 60 * 1_000;
-/// The longest reason for one.
-pub const OVERRIDE_REASON_BYTES_MAX: usize = 256;
 
 impl Brake {
     /// How much longer an operator's override lasts at that zone time; none: there is none, or it is over.
@@ -62,20 +61,10 @@ pub fn check_override(for_ms: u64, reason: &str) -> Result<(), Refusal> {
     if for_ms > OVERRIDE_MS_MAX {
         return Err(Refusal::OverrideTooLong { for_ms, max_ms: OVERRIDE_MS_MAX });
     }
-    let is_missing = for_ms > 0 && reason.trim().is_empty();
-    if is_missing
-        || reason.len() > OVERRIDE_REASON_BYTES_MAX
-        || reason.chars().any(char::is_control)
-    {
-        return Err(Refusal::Malformed {
-            field: "reason".into(),
-            value: reason.chars().take(100).collect(),
-            expected: format!(
-                "expected 1 to {OVERRIDE_REASON_BYTES_MAX} bytes of text without control characters"
-            ),
-        });
+    if for_ms == 0 && reason.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    check_reason(reason)
 }
 
 /// What would begin, if there is a place for it and the budgets allow it, if the brake did not hold.

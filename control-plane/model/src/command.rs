@@ -18,6 +18,7 @@ use crate::{
     node::{Capacity, NodeState},
     operation::Origin,
     partition::Membership,
+    policy::PolicyValues,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,6 +151,14 @@ pub enum Action {
     /// What the balancer has to remember, in the place of what it remembered before.
     RememberBalance {
         memory: Memory,
+    },
+    /// By an operator: puts another policy in the place of the one with that version.
+    SetPolicy {
+        expected_version: u64,
+        /// All fields, by name.
+        values: PolicyValues,
+        /// The operator's words.
+        reason: String,
     },
 }
 

@@ -14,6 +14,7 @@
 //! - [`reconcile`]: from intent and observation to orders and conclusions.
 //! - [`balance`]: leaderships and replicas where the heat is even, as a plan from a snapshot.
 //! - [`reassignment`]: the best places for replicas, as a problem in a file, without a zone.
+//! - [`policy`]: what operators decide for the whole zone, field by field.
 //! - [`tally`], [`status`]: figures for people.
 //!
 //! **Architecture invariant:** a planner proposes [`command::Action`]s and nothing else; only
@@ -53,6 +54,7 @@ pub mod plan;
 pub mod policy;
 mod problems;
 pub mod progress;
+pub mod reason;
 pub mod reassignment;
 pub mod reconcile;
 pub mod repair;

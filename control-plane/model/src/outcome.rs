@@ -35,6 +35,10 @@ pub enum Applied {
         operations: Vec<OperationId>,
         refused: Vec<(u32, Refusal)>,
     },
+    /// The policy is as it was asked for, in this version.
+    PolicySet {
+        version: u64,
+    },
 }
 
 /// Why a command was refused. It has changed nothing.
@@ -167,6 +171,17 @@ pub enum Refusal {
     NotRetiring { partition: PartitionId, replica: ReplicaId },
     #[error("{0}")]
     InvalidHeatSummary(String),
+
+    #[error("{0}")]
+    InvalidPolicy(String),
+    #[error(
+        "the policy is version {found}, not {expected}: somebody has changed it since; look at it again, and set what should be otherwise"
+    )]
+    PolicyVersion { expected: u64, found: u64 },
+    #[error("{field} is {found} and cannot become {given}: it is fixed when the zone is made")]
+    PolicyFieldFixed { field: String, found: u64, given: u64 },
+    #[error("{field} is {given}, and {in_use} are in use: choose more, or wait")]
+    PolicyBelowUse { field: String, given: u64, in_use: u64 },
 }
 
 /// Which kind of refusal: each stands for one status code on the wire.
@@ -190,6 +205,7 @@ impl Refusal {
             | Refusal::Malformed { .. }
             | Refusal::OverrideTooLong { .. }
             | Refusal::InvalidHeatSummary(_)
+            | Refusal::InvalidPolicy(_)
             | Refusal::IdempotencyKeyTooLong { .. }
             | Refusal::IdempotencyKeyReused { .. }
             | Refusal::NotAVoter { .. }
@@ -231,7 +247,10 @@ impl Refusal {
             | Refusal::PlacedAlready { .. }
             | Refusal::InvalidPlacement { .. }
             | Refusal::StaleObservation { .. }
-            | Refusal::NotRetiring { .. } => Category::FailedPrecondition,
+            | Refusal::NotRetiring { .. }
+            | Refusal::PolicyVersion { .. }
+            | Refusal::PolicyFieldFixed { .. }
+            | Refusal::PolicyBelowUse { .. } => Category::FailedPrecondition,
         }
     }
 

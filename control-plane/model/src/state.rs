@@ -25,7 +25,7 @@ use crate::{
     node::{Node, RemovedNode},
     operation::Operation,
     partition::Partition,
-    policy::Policy,
+    policy::{Policy, PolicyRecord},
     table::{Record, RecordChange, Table},
     zone::{Remembered, Zone},
 };
@@ -42,6 +42,7 @@ pub struct ZoneState {
     pub(crate) remembered: Table<Remembered>,
     pub(crate) heat: Table<Summary>,
     pub(crate) balance: Table<Memory>,
+    pub(crate) policies: Table<PolicyRecord>,
     pub(crate) indices: Indices,
 }
 
@@ -106,6 +107,7 @@ impl ZoneState {
             .chain(self.remembered.encode_all())
             .chain(self.heat.encode_all())
             .chain(self.balance.encode_all())
+            .chain(self.policies.encode_all())
     }
 
     /// What has changed since the last call.
@@ -130,6 +132,7 @@ impl ZoneState {
         changes.records.extend(self.remembered.drain_changes());
         changes.records.extend(self.heat.drain_changes());
         changes.records.extend(self.balance.drain_changes());
+        changes.records.extend(self.policies.drain_changes());
         changes
     }
 
@@ -146,6 +149,7 @@ impl ZoneState {
             Remembered::TAG => self.remembered.load(rest, value),
             Summary::TAG => self.heat.load(rest, value),
             Memory::TAG => self.balance.load(rest, value),
+            PolicyRecord::TAG => self.policies.load(rest, value),
             _ => return Err(unknown()),
         };
         loaded.map_err(|source| LoadError::Malformed { key: key.to_vec(), source })

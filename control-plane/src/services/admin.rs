@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use model::{Action, Applied, NodeId, OperationId, PartitionId, ZoneState, leaders, repair};
+use model::{
+    Action, Applied, NodeId, OperationId, PartitionId, ZoneState, leaders, policy::check_change,
+    reason::check_reason, repair,
+};
 use proto::v1::{self, admin_service_server::AdminService};
 use tonic::{Request, Response, Status};
 
@@ -313,6 +316,42 @@ impl AdminService for AdminApi {
         })
         .await?;
         Ok(Response::new(v1::OverrideBrakeResponse { brake: Some(figures::brake(&reign)) }))
+    }
+
+    async fn get_policy(
+        &self,
+        _request: Request<v1::GetPolicyRequest>,
+    ) -> Result<Response<v1::GetPolicyResponse>, Status> {
+        let reign = self.member.leading()?;
+        let policy = reign.zone().read(|state| initialized(state).map(|()| to_wire::policy(state)));
+        Ok(Response::new(v1::GetPolicyResponse { policy: policy? }))
+    }
+
+    async fn set_policy(
+        &self,
+        request: Request<v1::SetPolicyRequest>,
+    ) -> Result<Response<v1::SetPolicyResponse>, Status> {
+        let reign = self.member.leading()?;
+        let mut request = request.into_inner();
+        let key = std::mem::take(&mut request.idempotency_key);
+        let once = Once::of("set-policy", &request, key)?;
+        let v1::SetPolicyRequest { policy, reason, dry_run, .. } = request;
+        if dry_run {
+            let (expected_version, values) = from_wire::policy(policy)?;
+            let change = reign.zone().read(|state| check_change(state, expected_version, &values));
+            let version = change.map_err(|refused| refusal::status(&refused))?.version;
+            return Ok(Response::new(v1::SetPolicyResponse { version }));
+        }
+        let applied = once.carry_out(&reign, || {
+            let (expected_version, values) = from_wire::policy(policy)?;
+            // Before it goes into the log: there is no limit to what a caller may send as a reason.
+            check_reason(&reason).map_err(|refused| refusal::status(&refused))?;
+            Ok(Action::SetPolicy { expected_version, values, reason })
+        });
+        match applied.await? {
+            Applied::PolicySet { version } => Ok(Response::new(v1::SetPolicyResponse { version })),
+            applied => Err(unexpected(&applied)),
+        }
     }
 
     async fn list_operations(

@@ -12,11 +12,15 @@ use model::{
         Heartbeat, HeatReport, Progress, ReplicaPhase, ReplicaReport, ReportedMembership,
     },
     partition::{Membership, Replica},
+    policy::PolicyValues,
     takeover::{GroupPosition, GroupResult, TakeOverOutcome},
 };
 use proto::v1;
 use tonic::Status;
 use uuid::Uuid;
+
+/// The name of the field with a policy's version, which is none of its values.
+pub const POLICY_VERSION: &str = "version";
 
 /// A field that can never be right as it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +69,19 @@ pub fn registration(request: v1::RegisterRequest) -> Result<Registration, Malfor
         capacity: Capacity { stored_bytes: capacity.stored_bytes, cores: capacity.cores },
         software_version: request.software_version,
     })
+}
+
+/// A policy, and the version of the one that it was made from. Whether it is whole, and possible, the model says.
+pub fn policy(policy: Option<v1::Policy>) -> Result<(u64, PolicyValues), Malformed> {
+    let missing = |field, expected| Malformed::new(field, "missing", expected);
+    let policy = policy.ok_or_else(|| missing("policy", "give one with all of its fields"))?;
+    let given = policy.values().into_iter();
+    let mut values: PolicyValues =
+        given.filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
+    let version = values.remove(POLICY_VERSION).ok_or_else(|| {
+        missing("policy.version", "give the version of the policy that it was made from")
+    })?;
+    Ok((version, values))
 }
 
 /// Finds the node that an operator means.

@@ -50,6 +50,15 @@ pub fn fence(fence: Fence) -> v1::Fence {
     }
 }
 
+/// The policy, with its version; none before there is a zone.
+pub fn policy(state: &ZoneState) -> Option<v1::Policy> {
+    let mut policy = v1::Policy { version: Some(state.policy_version()), ..v1::Policy::default() };
+    for (name, value) in state.whole_policy()?.values() {
+        policy.set_value(&name, value);
+    }
+    Some(policy)
+}
+
 /// The brake, and what waits for it; nothing if it is not engaged.
 pub fn brake(state: &ZoneState, held_back: HeldBack) -> v1::Brake {
     let Some(brake) = state.engaged_brake() else { return v1::Brake::default() };
@@ -226,5 +235,30 @@ pub fn take_over_group(group: TakeOverGroup) -> v1::TakeOverGroup {
         candidate_replica_id: group.candidate.get(),
         membership_log: group.membership_log.map(log_position),
         elect: group.elect,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use model::policy::FIELDS;
+
+    use super::*;
+    use crate::services::from_wire::POLICY_VERSION;
+
+    #[test]
+    fn the_wire_has_the_fields_of_the_policy_and_no_others() {
+        let wire = v1::Policy { balance: Some(v1::BalancePolicy::default()), ..Default::default() };
+        let on_the_wire: BTreeSet<&str> = wire.values().into_iter().map(|(name, _)| name).collect();
+        let in_the_model: BTreeSet<&str> = FIELDS.iter().map(|field| field.name).collect();
+        assert_eq!(on_the_wire, &in_the_model | &BTreeSet::from([POLICY_VERSION]));
+        for (number, field) in (1..).zip(FIELDS) {
+            let mut wire = v1::Policy::default();
+            assert!(wire.set_value(field.name, number), "{}", field.name);
+            let set: Vec<_> = wire.values().into_iter().filter(|it| it.1.is_some()).collect();
+            assert_eq!(set, [(field.name, Some(number))]);
+        }
+        assert!(!v1::Policy::default().set_value("no_such_field", 1));
     }
 }

@@ -12,6 +12,7 @@ mod init;
 mod members;
 mod nodes;
 mod operations;
+mod policy;
 mod process;
 mod routing;
 mod support;

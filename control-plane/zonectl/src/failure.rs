@@ -40,12 +40,15 @@ pub enum Failure {
     /// The reader of standard output is gone.
     #[error("nobody reads the output any more")]
     OutputClosed,
+    /// What was compared is not the same; what differs was shown.
+    #[error("they differ")]
+    Different,
 }
 
 impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Command(_) | Self::Io { .. } => COMMAND,
+            Self::Command(_) | Self::Io { .. } | Self::Different => COMMAND,
             Self::Usage(_) => USAGE,
             Self::Unreachable(_) => UNREACHABLE,
             Self::OutputClosed => 0,

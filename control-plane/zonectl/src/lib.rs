@@ -9,6 +9,7 @@
 //! - [`brake`]: the brake in a line.
 //! - [`heat`]: load, in a sentence, bars and tables.
 //! - [`plan`]: what `zonectl plan` prints.
+//! - [`policy`]: the zone's policy in tables, and what a change of it changes.
 //! - [`failure`]: why a command failed, in plain words, and the exit code for it.
 //! - `diagnosis`: whether it failed because the two sides do not agree about TLS.
 //! - [`zone_process`]: a zone's processes on this machine: start, kill, freeze, restart one by its role.
@@ -32,6 +33,7 @@ pub mod forms;
 pub mod heat;
 pub mod load;
 pub mod plan;
+pub mod policy;
 pub mod snapshot;
 pub mod tables;
 pub mod text;
@@ -68,6 +70,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read our output has enough: not a failure of ours.
         Err(Failure::OutputClosed) => ExitCode::SUCCESS,
+        // It has been said on standard output.
+        Err(failure @ Failure::Different) => ExitCode::from(failure.exit_code()),
         Err(failure) => {
             eprintln!("zonectl: {failure}");
             ExitCode::from(failure.exit_code())

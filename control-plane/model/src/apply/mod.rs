@@ -9,6 +9,7 @@ mod changes;
 mod groups;
 mod nodes;
 mod operator;
+mod policy;
 mod retention;
 mod transfers;
 mod zone;
@@ -150,6 +151,9 @@ impl Applier<'_> {
             Action::RebalanceLeaders { transfers } => self.rebalance_leaders(transfers),
             Action::CancelOperation { operation } => self.cancel(*operation),
             Action::OverrideBrake { for_ms, reason } => self.override_brake(*for_ms, reason),
+            Action::SetPolicy { expected_version, values, reason } => {
+                self.set_policy(*expected_version, values, reason)
+            }
             Action::StartTransfers { origin, transfers } => self
                 .batch(transfers, |applier, item| applier.start_transfer(*origin, item).map(Some)),
             Action::StartReplicaChanges { changes } => {

@@ -13,7 +13,7 @@ use crate::{
     key_range,
     outcome::{Applied, Outcome, Refusal},
     partition::{Partition, Replica},
-    policy::{Policy, REPLACE_AFTER_DEFAULT_MS, SPLIT_KEYS_MAX},
+    policy::{Policy, PolicyRecord, REPLACE_AFTER_DEFAULT_MS, SPLIT_KEYS_MAX, check_replace_after},
     zone::{Brake, Counters, Zone},
 };
 
@@ -32,6 +32,7 @@ impl Applier<'_> {
         let factor = u8::try_from(replication_factor).expect("1, 3 or 5: checked above");
         let replace_after_ms =
             if replace_after_ms == 0 { REPLACE_AFTER_DEFAULT_MS } else { replace_after_ms };
+        check_replace_after(replace_after_ms)?;
         let zone = Zone {
             zone_id,
             generation: Generation(1),
@@ -42,6 +43,7 @@ impl Applier<'_> {
             counters: Counters::default(),
         };
         self.state.zone.insert((), zone);
+        self.state.policies.insert((), PolicyRecord::default());
         let partitions = u32::try_from(ranges.len()).unwrap_or(u32::MAX);
         for range in ranges {
             let id = self.new_partition();

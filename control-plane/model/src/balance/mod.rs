@@ -40,7 +40,7 @@ pub use action::{
     Tool,
 };
 pub use planner::{Change, Holding, Planner};
-pub use policy::{BalancePolicy, InvalidPolicy, POLICY_VERSION};
+pub use policy::{BalancePolicy, Bounds, InvalidPolicy, POLICY_VERSION, WEIGHT_MAX};
 pub use rest::Rest;
 pub use snapshot::{
     Amounts, DEPARTURES_MAX, DIMENSION_NAMES, DIMENSIONS, Departed, Departure, Memory, NO_LEADER,

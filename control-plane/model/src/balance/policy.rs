@@ -77,39 +77,43 @@ pub struct BalancePolicy {
     pub hot_key_load_permille: u32,
 }
 
+impl BalancePolicy {
+    pub const DEFAULT: Self = Self {
+        version: POLICY_VERSION,
+        act_above_permille: 1_050,
+        act_after_ms: 30_000,
+        stop_at_permille: 1_020,
+        overload_permille: 950,
+        idle_permille: 20,
+        dimension_weights: [1; DIMENSIONS],
+        cooldown_ms: 30_000,
+        reversal_ban_ms: HOUR_MS,
+        reversal_ban_overload_ms: 10 * MINUTE_MS,
+        reversal_window_ms: 24 * HOUR_MS,
+        reversal_gain_permille: 100,
+        gain_min_permille: 20,
+        noise_permille: 20,
+        gain_per_bytes_permille: 50,
+        move_overhead_ppm: 1_000,
+        move_bytes_per_s: 64 << 20,
+        move_processor_us: 50_000,
+        count_above_permille: 1_500,
+        moves_zone_max: 16,
+        moves_node_max: 4,
+        moves_fault_domain_max: 8,
+        transfers_max: 64,
+        splits_max: 4,
+        plan_bytes_max: 64 << 30,
+        stored_max_permille: 900,
+        split_load_permille: 250,
+        hot_key_permille: 500,
+        hot_key_load_permille: 100,
+    };
+}
+
 impl Default for BalancePolicy {
     fn default() -> Self {
-        Self {
-            version: POLICY_VERSION,
-            act_above_permille: 1_050,
-            act_after_ms: 30_000,
-            stop_at_permille: 1_020,
-            overload_permille: 950,
-            idle_permille: 20,
-            dimension_weights: [1; DIMENSIONS],
-            cooldown_ms: 30_000,
-            reversal_ban_ms: HOUR_MS,
-            reversal_ban_overload_ms: 10 * MINUTE_MS,
-            reversal_window_ms: 24 * HOUR_MS,
-            reversal_gain_permille: 100,
-            gain_min_permille: 20,
-            noise_permille: 20,
-            gain_per_bytes_permille: 50,
-            move_overhead_ppm: 1_000,
-            move_bytes_per_s: 64 << 20,
-            move_processor_us: 50_000,
-            count_above_permille: 1_500,
-            moves_zone_max: 16,
-            moves_node_max: 4,
-            moves_fault_domain_max: 8,
-            transfers_max: 64,
-            splits_max: 4,
-            plan_bytes_max: 64 << 30,
-            stored_max_permille: 900,
-            split_load_permille: 250,
-            hot_key_permille: 500,
-            hot_key_load_permille: 100,
-        }
+        Self::DEFAULT
     }
 }
 
@@ -122,17 +126,45 @@ pub enum InvalidPolicy {
     Range { field: &'static str, found: u64, min: u64, max: u64 },
 }
 
+/// A field's value, and what it may be given the other fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    pub field: &'static str,
+    pub found: u64,
+    pub min: u64,
+    pub max: u64,
+}
+
+/// The most that a dimension counts for.
+pub const WEIGHT_MAX: u64 = 1_000;
+
 impl BalancePolicy {
     /// Checks that the policy can be followed.
     pub fn check(&self) -> Result<(), InvalidPolicy> {
         if self.version != POLICY_VERSION {
             return Err(InvalidPolicy::Version { found: self.version });
         }
+        let weights = self.dimension_weights.iter().map(|weight| Bounds {
+            field: "dimension_weights",
+            found: u64::from(*weight),
+            min: 0,
+            max: WEIGHT_MAX,
+        });
+        for Bounds { field, found, min, max } in self.bounds().into_iter().chain(weights) {
+            if !(min..=max).contains(&found) {
+                return Err(InvalidPolicy::Range { field, found, min, max });
+            }
+        }
+        Ok(())
+    }
+
+    /// All fields that are bounded, but for the weights of dimensions.
+    pub fn bounds(&self) -> [Bounds; 26] {
         const MOVES_MAX: u64 = 1_000_000;
         const YEAR_MS: u64 = 366 * 24 * HOUR_MS;
         let act = u64::from(self.act_above_permille);
         let gain = u64::from(self.gain_min_permille);
-        let bounds = [
+        [
             ("act_above_permille", act, 1_001, 10_000),
             ("act_after_ms", self.act_after_ms, 0, YEAR_MS),
             ("stop_at_permille", u64::from(self.stop_at_permille), 1_000, act),
@@ -159,18 +191,7 @@ impl BalancePolicy {
             ("split_load_permille", u64::from(self.split_load_permille), 1, 1_000_000),
             ("hot_key_permille", u64::from(self.hot_key_permille), 1, 1_000),
             ("hot_key_load_permille", u64::from(self.hot_key_load_permille), 1, 1_000_000),
-        ];
-        for (field, found, min, max) in bounds {
-            if !(min..=max).contains(&found) {
-                return Err(InvalidPolicy::Range { field, found, min, max });
-            }
-        }
-        for weight in self.dimension_weights {
-            if weight > 1_000 {
-                let (field, found) = ("dimension_weights", u64::from(weight));
-                return Err(InvalidPolicy::Range { field, found, min: 0, max: 1_000 });
-            }
-        }
-        Ok(())
+        ]
+        .map(|(field, found, min, max)| Bounds { field, found, min, max })
     }
 }

@@ -69,6 +69,7 @@ struct Promise {
 /// Balances one zone as long as one leader leads.
 #[derive(Debug, Default)]
 pub struct Balancer {
+    /// The zone's, when it was looked last.
     policy: BalancePolicy,
     picture: Picture,
     planned_at: Option<Duration>,
@@ -94,6 +95,13 @@ impl Balancer {
     pub fn look(&mut self, sight: &Sight<'_>) -> bool {
         if !sight.state.is_initialized() {
             return false;
+        }
+        if self.policy != *sight.state.balance_policy() {
+            self.policy = sight.state.balance_policy().clone();
+            // What the policy before found not worth doing, this one may.
+            let memory = self.picture.planner().memory();
+            let memory = Memory { rest: None, counts_rest: None, ..memory };
+            self.picture.apply(Change::Memory { memory });
         }
         if self.report.is_none() {
             let memory = sight.state.balance_memory().copied().unwrap_or_default();

@@ -16,6 +16,7 @@ use model::{
     node::NodeState,
     operation::Origin,
     partition::{Membership, Replica},
+    policy::{FIELDS, WholePolicy},
     state::LoadError,
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -212,6 +213,12 @@ fn action() -> impl Strategy<Value = Action> {
         1 => any::<u32>().prop_map(|realised_gain_permille| {
             let memory = Memory { realised_gain_permille, ..Memory::default() };
             Action::RememberBalance { memory }
+        }),
+        1 => (0_u64..4, 0..FIELDS.len(), any::<u16>(), text()).prop_map(|given| {
+            let (expected_version, field, value, reason) = given;
+            let mut policy = WholePolicy::default_for(3).values();
+            policy.insert(FIELDS[field].name.to_owned(), value.into());
+            Action::SetPolicy { expected_version, values: policy, reason }
         }),
     ]
 }

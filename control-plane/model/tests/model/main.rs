@@ -17,6 +17,7 @@ mod heat_summary;
 mod leaders;
 mod partition_set;
 mod placement;
+mod policy;
 mod reassignment;
 mod reconcile;
 mod signals;

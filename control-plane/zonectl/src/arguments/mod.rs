@@ -6,6 +6,7 @@ mod global;
 mod load;
 mod objects;
 mod plan;
+mod policy;
 mod snapshot;
 mod zone;
 
@@ -19,6 +20,7 @@ pub use global::{Global, OutputFormat, TlsArguments};
 pub use load::LoadArguments;
 pub use objects::{DeleteArguments, GetArguments, KeyArguments, ListArguments, PutArguments};
 pub use plan::PlanArguments;
+pub use policy::{PolicySetArguments, PolicyVerb};
 pub use snapshot::SnapshotVerb;
 pub use zone::{
     DevUpArguments, DevVerb, EventsArguments, HeatArguments, InitArguments, SplitArguments,
@@ -29,6 +31,7 @@ use self::{
     brake::BRAKE_HELP,
     load::{DEMO_HELP, LOAD_HELP},
     plan::PLAN_HELP,
+    policy::POLICY_HELP,
     snapshot::SNAPSHOT_HELP,
 };
 use crate::demo::DemoArguments;
@@ -151,6 +154,9 @@ pub enum Verb {
     /// The brake, which holds back repairs and moves while too much seems to be lost: override it for a while.
     #[command(subcommand, after_long_help = BRAKE_HELP)]
     Brake(BrakeVerb),
+    /// The zone's policy, what operators decide for all partitions: look at it, compare it, change it.
+    #[command(subcommand, after_long_help = POLICY_HELP)]
+    Policy(PolicyVerb),
     /// The zone's ledger: what happened, and why.
     #[command(after_help = "Examples:\n  \
         zonectl events\n  \
@@ -276,6 +282,9 @@ mod tests {
             ("zonectl brake override --for soon --reason x", "--for"),
             ("zonectl brake override --for 10m", "--reason"),
             ("zonectl brake override --reason x", "--for"),
+            ("zonectl policy set", "FILE|FIELD=VALUE"),
+            ("zonectl policy set splits_max=1", "--reason"),
+            ("zonectl policy diff", "<FILE>"),
             ("zonectl plan", "--problem"),
             ("zonectl plan --problem x --time-limit 0s", "more than 0s"),
             ("zonectl plan --problem x --time-limit 2days", "at most 1day"),

@@ -11,6 +11,7 @@ mod objects;
 mod operation;
 mod partition;
 mod plan;
+mod policy;
 mod rebalance;
 mod snapshot;
 mod split_keys;
@@ -173,6 +174,7 @@ async fn carry_out(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Rebalance(arguments) => rebalance::run(context, &arguments).await,
         Verb::Operation(verb) => operation::run(context, verb).await,
         Verb::Brake(verb) => brake::run(context, verb).await,
+        Verb::Policy(verb) => policy::run(context, verb).await,
         Verb::Events(arguments) => events::run(context, &arguments).await,
         Verb::Put(arguments) => objects::put(context, arguments).await,
         Verb::Get(arguments) => objects::get(context, &arguments).await,

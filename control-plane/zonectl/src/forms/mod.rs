@@ -11,6 +11,7 @@ mod objects;
 mod operation;
 mod partition;
 mod plan;
+mod policy;
 mod status;
 
 pub use brake::BrakeForm;
@@ -23,6 +24,9 @@ pub use partition::{
     PlacementForm,
 };
 pub use plan::{BoundForm, CostForm, PlaceForm, PlanForm, SearchForm, ViolationsForm};
+pub use policy::{
+    PolicyChangeForm, PolicyDiffForm, PolicyForm, PolicySetForm, defaults as policy_defaults,
+};
 pub use status::{InitForm, MemberForm, StatusForm};
 
 /// The wire says zero, or empty, for "none".

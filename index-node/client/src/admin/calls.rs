@@ -64,6 +64,8 @@ plain_calls! {
     get_partition(GetPartitionRequest) -> PartitionDetail;
     /// Load by node, and the hottest partitions.
     get_heat(GetHeatRequest) -> GetHeatResponse;
+    /// What operators have decided for the whole zone.
+    get_policy(GetPolicyRequest) -> GetPolicyResponse;
     /// Operations, newest first.
     list_operations(ListOperationsRequest) -> ListOperationsResponse;
     /// Cancels an operation.
@@ -85,6 +87,8 @@ keyed_calls! {
     rebalance_leaders(RebalanceLeadersRequest) -> RebalanceLeadersResponse;
     /// Lets repairs and moves go on for a while although the brake is engaged, or no longer.
     override_brake(OverrideBrakeRequest) -> OverrideBrakeResponse;
+    /// Puts another policy in the place of the one that it was made from.
+    set_policy(SetPolicyRequest) -> SetPolicyResponse;
 }
 
 impl AdminClient {

@@ -163,6 +163,8 @@ unused! {
     remove_node(RemoveNodeRequest) -> RemoveNodeResponse;
     rebalance_leaders(RebalanceLeadersRequest) -> RebalanceLeadersResponse;
     override_brake(OverrideBrakeRequest) -> OverrideBrakeResponse;
+    get_policy(GetPolicyRequest) -> GetPolicyResponse;
+    set_policy(SetPolicyRequest) -> SetPolicyResponse;
     get_heat(GetHeatRequest) -> GetHeatResponse;
     list_operations(ListOperationsRequest) -> ListOperationsResponse;
     cancel_operation(CancelOperationRequest) -> Operation;

@@ -74,6 +74,8 @@ async fn a_follower_says_who_leads() {
         remove_node(v1::RemoveNodeRequest { node: node_id(1), ..Default::default() }),
         rebalance_leaders(v1::RebalanceLeadersRequest::default()),
         override_brake(v1::OverrideBrakeRequest::default()),
+        get_policy(v1::GetPolicyRequest {}),
+        set_policy(v1::SetPolicyRequest::default()),
         list_operations(v1::ListOperationsRequest::default()),
         watch_operation(v1::WatchOperationRequest { id: 1 }),
         cancel_operation(v1::CancelOperationRequest { id: 1 }),

@@ -2,7 +2,7 @@
 
 use crate::support::program::{Zonectl, command, run, zonectl_program};
 
-const VERBS: [&[&str]; 20] = [
+const VERBS: [&[&str]; 22] = [
     &["status"],
     &["init", "--members", "127.0.0.1:1"],
     &["node", "list"],
@@ -22,6 +22,8 @@ const VERBS: [&[&str]; 20] = [
     &["operation", "cancel", "1"],
     &["brake", "override", "--for", "1m", "--reason", "r"],
     &["brake", "restore"],
+    &["policy", "show"],
+    &["policy", "set", "splits_max=1", "--reason", "r"],
     &["events"],
 ];
 
@@ -72,6 +74,9 @@ async fn wrong_usage_is_exit_code_2_and_names_what_is_wrong() {
         (&["dev", "up", "--index-nodes", "0"], "--index-nodes"),
         (&["dev", "up", "--index-nodes", "2", "--data", "/nonexistent"], "--replication-factor"),
         (&["demo", "--keys-min", "5", "--keys-max", "4"], "--keys-min"),
+        (&["policy", "set", "splits_max=1"], "--reason"),
+        (&["policy", "set", "frobs_max=1", "--reason", "r"], "frobs_max"),
+        (&["policy", "diff", "/nonexistent"], "/nonexistent"),
         (&["plan"], "--problem"),
         (&["plan", "--problem", "p", "--rounds", "1", "--time-limit", "1s"], "--time-limit"),
         (&["completions", "tcl"], "tcl"),
@@ -91,6 +96,7 @@ async fn help_is_an_answer_with_examples() {
         &["node"],
         &["partition"],
         &["plan"],
+        &["policy"],
         &["snapshot"],
         &["rebalance"],
         &["operation"],
