@@ -238,8 +238,8 @@ impl Planner {
     }
 
     /// What the next plan knows of those before it.
-    pub fn memory(&self) -> Memory {
-        self.memory
+    pub fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     pub fn nodes(&self) -> &[NodeView] {

@@ -153,7 +153,7 @@ pub(super) fn shares_domain(nodes: &[NodeView], replicas: &[u32]) -> bool {
 }
 
 /// What one plan has to know of the plans before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     /// What earlier plans gained of what they promised, in thousandths: see [`Memory::judged`].
     pub realised_gain_permille: u32,
