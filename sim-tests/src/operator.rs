@@ -43,9 +43,10 @@ const LIST_PAGE_ITEMS: u32 = 7;
 /// How long nothing may have moved before the zone counts as at rest.
 const REST: Duration = Duration::from_secs(3);
 
-/// How long load must have seemed to be spread before the zone is taken at its word, and how long it is watched then.
-const SPREAD_FOR: Duration = Duration::from_secs(15);
-const WATCHED_FOR: Duration = Duration::from_secs(45);
+/// How long load must have seemed to be spread before the zone is taken at its word: averages with a half-life of ten
+/// seconds have to have followed. And how long it is watched then.
+const SPREAD_FOR: Duration = Duration::from_secs(40);
+const WATCHED_FOR: Duration = Duration::from_secs(40);
 
 /// What the operator knows of the zone.
 #[derive(Clone, Copy, Debug)]
