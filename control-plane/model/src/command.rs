@@ -160,6 +160,14 @@ pub enum Action {
         /// The operator's words.
         reason: String,
     },
+    /// By an operator: plans with another policy of balance beside the zone's own, and acts on none of it; or no
+    /// longer.
+    SetShadowPolicy {
+        /// All fields of balance, by name.
+        balance: Option<PolicyValues>,
+        /// The operator's words.
+        reason: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

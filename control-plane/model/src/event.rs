@@ -50,6 +50,8 @@ pub enum EventKind {
     BrakeRestored,
     ControlPlaneLeader,
     PolicyChanged,
+    ShadowPolicySet,
+    ShadowPolicyCleared,
 }
 
 impl EventKind {
@@ -83,6 +85,8 @@ impl EventKind {
             EventKind::BrakeRestored => "brake-restored",
             EventKind::ControlPlaneLeader => "control-plane-leader",
             EventKind::PolicyChanged => "policy-changed",
+            EventKind::ShadowPolicySet => "shadow-policy-set",
+            EventKind::ShadowPolicyCleared => "shadow-policy-cleared",
         }
     }
 }

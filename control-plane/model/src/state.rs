@@ -25,7 +25,7 @@ use crate::{
     node::{Node, RemovedNode},
     operation::Operation,
     partition::Partition,
-    policy::{Policy, PolicyRecord},
+    policy::{Policy, PolicyRecord, ShadowPolicy},
     table::{Record, RecordChange, Table},
     zone::{Remembered, Zone},
 };
@@ -43,6 +43,7 @@ pub struct ZoneState {
     pub(crate) heat: Table<Summary>,
     pub(crate) balance: Table<Memory>,
     pub(crate) policies: Table<PolicyRecord>,
+    pub(crate) shadows: Table<ShadowPolicy>,
     pub(crate) indices: Indices,
 }
 
@@ -108,6 +109,7 @@ impl ZoneState {
             .chain(self.heat.encode_all())
             .chain(self.balance.encode_all())
             .chain(self.policies.encode_all())
+            .chain(self.shadows.encode_all())
     }
 
     /// What has changed since the last call.
@@ -133,6 +135,7 @@ impl ZoneState {
         changes.records.extend(self.heat.drain_changes());
         changes.records.extend(self.balance.drain_changes());
         changes.records.extend(self.policies.drain_changes());
+        changes.records.extend(self.shadows.drain_changes());
         changes
     }
 
@@ -150,6 +153,7 @@ impl ZoneState {
             Summary::TAG => self.heat.load(rest, value),
             Memory::TAG => self.balance.load(rest, value),
             PolicyRecord::TAG => self.policies.load(rest, value),
+            ShadowPolicy::TAG => self.shadows.load(rest, value),
             _ => return Err(unknown()),
         };
         loaded.map_err(|source| LoadError::Malformed { key: key.to_vec(), source })

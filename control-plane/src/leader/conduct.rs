@@ -272,6 +272,7 @@ impl Conductor {
         let Some(plan) = plan else { return Vec::new() };
         let actions = sighted(&reign, |sight| self.balancer.propose(sight, &plan));
         reign.set_balance_report(self.balancer.report().cloned());
+        reign.set_comparison(self.balancer.comparison().copied());
         actions
     }
 

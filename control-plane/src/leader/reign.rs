@@ -10,8 +10,13 @@ use std::{
 
 use model::{
     Action, Applied, Command, Fence, Generation, Incarnation, MemberId, NodeId, PartitionId,
-    ReplicaId, Term, WallTime, ZoneView, balancer::BalanceReport, command::Registration,
-    heat::ZoneHeat, signal_log::SignalLog, tally::Tally, zone_clock::ZoneClock,
+    ReplicaId, Term, WallTime, ZoneView,
+    balancer::{BalanceReport, Comparison},
+    command::Registration,
+    heat::ZoneHeat,
+    signal_log::SignalLog,
+    tally::Tally,
+    zone_clock::ZoneClock,
 };
 use planted::Bug;
 use proto::v1::{self, SessionReport};
@@ -46,6 +51,7 @@ pub struct Reign {
     heat: Mutex<ZoneHeat>,
     load_gauges: Mutex<LoadGauges>,
     balance: Mutex<Option<BalanceReport>>,
+    comparison: Mutex<Option<Comparison>>,
     sessions: Sessions,
     refusals: Mutex<BTreeMap<PartitionId, String>>,
     signals: Mutex<Option<SignalLog>>,
@@ -88,6 +94,7 @@ impl Reign {
             heat: Mutex::new(heat),
             load_gauges: Mutex::default(),
             balance: Mutex::default(),
+            comparison: Mutex::default(),
             sessions: Sessions::default(),
             refusals: Mutex::new(BTreeMap::new()),
             signals: Mutex::new(None),
@@ -152,6 +159,15 @@ impl Reign {
 
     pub fn set_balance_report(&self, report: Option<BalanceReport>) {
         *lock(&self.balance) = report;
+    }
+
+    /// How the shadow policy does; none before its first plan.
+    pub fn comparison(&self) -> Option<Comparison> {
+        *lock(&self.comparison)
+    }
+
+    pub fn set_comparison(&self, comparison: Option<Comparison>) {
+        *lock(&self.comparison) = comparison;
     }
 
     /// What is known of load.

@@ -354,6 +354,36 @@ impl AdminService for AdminApi {
         }
     }
 
+    async fn set_shadow_policy(
+        &self,
+        request: Request<v1::SetShadowPolicyRequest>,
+    ) -> Result<Response<v1::SetShadowPolicyResponse>, Status> {
+        let reign = self.member.leading()?;
+        let mut request = request.into_inner();
+        let key = std::mem::take(&mut request.idempotency_key);
+        let once = Once::of("set-shadow-policy", &request, key)?;
+        once.carry_out(&reign, || {
+            // Before it goes into the log: there is no limit to what a caller may send as a reason.
+            check_reason(&request.reason).map_err(|refused| refusal::status(&refused))?;
+            let balance = request.balance.map(from_wire::balance_policy);
+            Ok(Action::SetShadowPolicy { balance, reason: request.reason })
+        })
+        .await?;
+        Ok(Response::new(v1::SetShadowPolicyResponse {}))
+    }
+
+    async fn get_shadow_policy(
+        &self,
+        _request: Request<v1::GetShadowPolicyRequest>,
+    ) -> Result<Response<v1::GetShadowPolicyResponse>, Status> {
+        let reign = self.member.leading()?;
+        let comparison = reign.comparison();
+        let shadow = reign.zone().read(|state| {
+            initialized(state).map(|()| to_wire::shadow_policy(state, comparison.as_ref()))
+        });
+        Ok(Response::new(shadow?))
+    }
+
     async fn list_operations(
         &self,
         request: Request<v1::ListOperationsRequest>,

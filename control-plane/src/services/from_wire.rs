@@ -22,6 +22,9 @@ use uuid::Uuid;
 /// The name of the field with a policy's version, which is none of its values.
 pub const POLICY_VERSION: &str = "version";
 
+/// Before the names of the fields of balance in the whole policy.
+pub const BALANCE: &str = "balance.";
+
 /// A field that can never be right as it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} is {found}: {expected}")]
@@ -82,6 +85,13 @@ pub fn policy(policy: Option<v1::Policy>) -> Result<(u64, PolicyValues), Malform
         missing("policy.version", "give the version of the policy that it was made from")
     })?;
     Ok((version, values))
+}
+
+/// The fields of a policy of balance, by the names that they have in the whole. Whether they are all there, and
+/// possible, the model says.
+pub fn balance_policy(balance: v1::BalancePolicy) -> PolicyValues {
+    let given = balance.values().into_iter();
+    given.filter_map(|(name, value)| Some((format!("{BALANCE}{name}"), value?))).collect()
 }
 
 /// Finds the node that an operator means.

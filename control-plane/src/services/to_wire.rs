@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use model::{
     Fence, LogPosition, NodeId, OperationId, ZoneState,
+    balancer::{Comparison, Proposed},
     brake::HeldBack,
     key_range::KeyRange,
     node::{Administrative, NodeState},
@@ -16,6 +17,8 @@ use model::{
 };
 use planted::Bug;
 use proto::v1;
+
+use super::from_wire::BALANCE;
 
 pub fn range(range: &KeyRange) -> v1::KeyRange {
     v1::KeyRange {
@@ -57,6 +60,50 @@ pub fn policy(state: &ZoneState) -> Option<v1::Policy> {
         policy.set_value(&name, value);
     }
     Some(policy)
+}
+
+/// The shadow policy, and how it does by what the leader has seen; nothing if there is none.
+pub fn shadow_policy(
+    state: &ZoneState,
+    comparison: Option<&Comparison>,
+) -> v1::GetShadowPolicyResponse {
+    let Some(shadow) = state.shadow_policy() else {
+        return v1::GetShadowPolicyResponse::default();
+    };
+    let mut balance = v1::BalancePolicy::default();
+    for (name, value) in shadow.values() {
+        balance.set_value(name.strip_prefix(BALANCE).unwrap_or(&name), value);
+    }
+    let comparison = comparison.filter(|comparison| comparison.set_by == shadow.set_by);
+    v1::GetShadowPolicyResponse {
+        balance: Some(balance),
+        reason: shadow.reason.clone(),
+        set_zone_time_ms: shadow.set_at.get(),
+        set_wall_time_ms: shadow.wall_time.get(),
+        comparison: comparison.map(|comparison| v1::ShadowComparison {
+            began_zone_time_ms: comparison.began_at.get(),
+            planned_zone_time_ms: comparison.planned_at.get(),
+            plans: comparison.plans,
+            better: comparison.better,
+            equal: comparison.equal,
+            worse: comparison.worse,
+            active: Some(proposals(&comparison.active, comparison.plans)),
+            shadow: Some(proposals(&comparison.shadow, comparison.plans)),
+        }),
+    }
+}
+
+fn proposals(proposed: &Proposed, plans: u64) -> v1::PolicyProposals {
+    let share = |permille: u64| permille as f64 / 1_000.0;
+    v1::PolicyProposals {
+        transfers: proposed.transfers,
+        moves: proposed.moves,
+        splits: proposed.splits,
+        bytes: proposed.bytes,
+        worst_share_max: share(proposed.worst_share_permille_max),
+        worst_share_mean: share(proposed.worst_share_permille_sum) / plans.max(1) as f64,
+        worst_share_last: share(proposed.worst_share_permille),
+    }
 }
 
 /// The brake, and what waits for it; nothing if it is not engaged.

@@ -9,7 +9,7 @@
 //! - [`brake`]: the brake in a line.
 //! - [`heat`]: load, in a sentence, bars and tables.
 //! - [`plan`]: what `zonectl plan` prints.
-//! - [`policy`]: the zone's policy in tables, and what a change of it changes.
+//! - [`policy`]: the zone's policy in tables, and what a change of it changes; [`shadow`]: the shadow policy.
 //! - [`failure`]: why a command failed, in plain words, and the exit code for it.
 //! - `diagnosis`: whether it failed because the two sides do not agree about TLS.
 //! - [`zone_process`]: a zone's processes on this machine: start, kill, freeze, restart one by its role.
@@ -34,6 +34,7 @@ pub mod heat;
 pub mod load;
 pub mod plan;
 pub mod policy;
+pub mod shadow;
 pub mod snapshot;
 pub mod tables;
 pub mod text;

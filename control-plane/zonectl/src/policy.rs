@@ -59,7 +59,7 @@ fn unit(field: &Field, value: u64) -> String {
     }
 }
 
-fn lines(changes: &[PolicyChangeForm]) -> String {
+pub(crate) fn lines(changes: &[PolicyChangeForm]) -> String {
     let mut text = String::new();
     for PolicyChangeForm { field, from, to, .. } in changes {
         let words = |value| match field_named(field).map(|field| unit(field, value)) {

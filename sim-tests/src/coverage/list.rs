@@ -135,6 +135,8 @@ pub const MARKS: &[Mark] = &[
     mark("event: brake-restored", "An override of the brake ended before the brake was released."),
     mark("event: control-plane-leader", "A member came to lead the control plane."),
     mark("event: policy-changed", "An operator changed the policy."),
+    seldom("event: shadow-policy-set", "An operator had another policy planned with in the shadow of the zone's.", "no operator of the simulation tries policies"),
+    seldom("event: shadow-policy-cleared", "An operator ended what is planned in the shadow.", "no operator of the simulation tries policies"),
     mark("takeover: the next candidate after the first failed", "The first candidate did not come to lead, and the next one was tried."),
     mark("takeover: a candidate was not elected", "A candidate of a takeover did not get its votes in time."),
     mark("takeover: a survivor's node did not answer", "A node that a takeover asked did not answer."),

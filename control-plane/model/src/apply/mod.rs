@@ -154,6 +154,9 @@ impl Applier<'_> {
             Action::SetPolicy { expected_version, values, reason } => {
                 self.set_policy(*expected_version, values, reason)
             }
+            Action::SetShadowPolicy { balance, reason } => {
+                self.set_shadow_policy(balance.as_ref(), reason)
+            }
             Action::StartTransfers { origin, transfers } => self
                 .batch(transfers, |applier, item| applier.start_transfer(*origin, item).map(Some)),
             Action::StartReplicaChanges { changes } => {

@@ -86,7 +86,7 @@ impl Planner {
         seed: u64,
         effort: u64,
     ) -> Result<BalancePlan, InvalidPolicy> {
-        self.plan_goals(policy, seed, effort, true)
+        self.plan_goals(policy, seed, effort, true, |_| ()).map(|(plan, ())| plan)
     }
 
     /// The same with nothing done for evenness alone: while the zone is not what it is meant to be.
@@ -96,16 +96,31 @@ impl Planner {
         seed: u64,
         effort: u64,
     ) -> Result<BalancePlan, InvalidPolicy> {
-        self.plan_goals(policy, seed, effort, false)
+        self.plan_goals(policy, seed, effort, false, |_| ()).map(|(plan, ())| plan)
     }
 
-    fn plan_goals(
+    /// A plan, and the worst share in millionths that it would leave as another policy measures it. `evens_out`:
+    /// whether anything is done for evenness alone.
+    pub fn plan_measured_by(
+        &self,
+        other: &BalancePolicy,
+        policy: &BalancePolicy,
+        seed: u64,
+        effort: u64,
+        evens_out: bool,
+    ) -> Result<(BalancePlan, u64), InvalidPolicy> {
+        self.plan_goals(policy, seed, effort, evens_out, |work| work.worst_share_ppm_by(other))
+    }
+
+    /// `see`: is shown the zone with all of the plan done.
+    fn plan_goals<T>(
         &self,
         policy: &BalancePolicy,
         seed: u64,
         effort: u64,
         evens_out: bool,
-    ) -> Result<BalancePlan, InvalidPolicy> {
+        see: impl FnOnce(&Work<'_>) -> T,
+    ) -> Result<(BalancePlan, T), InvalidPolicy> {
         policy.check()?;
         let mut work = Work::new(self, policy, seed, effort);
         let before = work.score();
@@ -140,14 +155,16 @@ impl Planner {
         } else {
             memory.is_settling |= is_settling;
         }
-        Ok(BalancePlan {
+        let seen = see(&work);
+        let plan = BalancePlan {
             before,
             after: work.score(),
             memory,
             evaluations: work.evaluations,
             obstacles: work.obstacles,
             actions: work.actions,
-        })
+        };
+        Ok((plan, seen))
     }
 
     /// The most loaded node's share of the mean utilisation, in its worst dimension, in millionths.

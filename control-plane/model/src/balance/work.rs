@@ -291,6 +291,16 @@ impl<'a> Work<'a> {
     }
 
     /// How good the zone is, proposals included.
+    /// The most loaded node's share, as another policy measures it, in millionths.
+    pub fn worst_share_ppm_by(&self, policy: &BalancePolicy) -> u64 {
+        let measure = Measure::of(self.planner, policy);
+        let staying = (0..self.rows.len() as u32).zip(&self.rows).zip(&self.planner.nodes);
+        let shares = staying
+            .filter(|(_, node)| !node.is_leaving)
+            .map(|((node, row), _)| measure.stress(node, row, HEAT).0);
+        millionths(shares.fold(0.0, f64::max))
+    }
+
     pub fn score(&self) -> Score {
         let (mut overload, mut worst, mut unevenness) = (0, 0.0_f64, 0.0);
         for node in 0..self.rows.len() as u32 {

@@ -15,6 +15,7 @@ mod memory;
 mod picture;
 mod proposals;
 mod report;
+mod shadow;
 
 use std::time::Duration;
 
@@ -31,8 +32,10 @@ use crate::{
 
 use departures::Departures;
 use picture::Picture;
+use shadow::Shadow;
 
 pub use report::BalanceReport;
+pub use shadow::{Comparison, Proposed};
 
 /// Partitions that one round looks at.
 pub const PARTITIONS_PER_ROUND_MAX: usize = 5_000;
@@ -79,6 +82,7 @@ pub struct Balancer {
     is_moving: bool,
     promise: Option<Promise>,
     report: Option<BalanceReport>,
+    shadow: Option<Shadow>,
 }
 
 impl Balancer {
@@ -102,6 +106,11 @@ impl Balancer {
             let memory = self.picture.planner().memory();
             let memory = Memory { rest: None, counts_rest: None, ..memory.clone() };
             self.picture.apply(Change::Memory { memory });
+        }
+        match sight.state.shadow_policy() {
+            None => self.shadow = None,
+            Some(policy) if self.shadow.as_ref().is_some_and(|it| it.is_of(policy)) => {}
+            Some(policy) => self.shadow = Some(Shadow::new(policy.clone())),
         }
         if self.report.is_none() {
             let memory = sight.state.balance_memory().cloned().unwrap_or_default();
@@ -134,6 +143,7 @@ impl Balancer {
             planner.plan_relief(&self.policy, SEED, EFFORT)
         };
         let plan = plan.ok()?;
+        self.plan_in_the_shadow(&plan);
         self.picture.apply(Change::Memory { memory: plan.memory.clone() });
         let is_for_evenness = plan.actions.iter().any(|action| action.goal == Goal::Balance);
         if is_for_evenness && self.promise.is_none() {
@@ -142,6 +152,29 @@ impl Balancer {
             self.promise = Some(Promise { before_ppm, promised_ppm, ended_at: None });
         }
         Some(plan)
+    }
+
+    /// Plans by the shadow policy from the same picture, for the comparison alone.
+    fn plan_in_the_shadow(&mut self, active: &BalancePlan) {
+        let Some(shadow) = &mut self.shadow else { return };
+        let memory = self.picture.planner().memory().clone();
+        self.picture.apply(Change::Memory { memory: shadow.memory.clone() });
+        let planned = self.picture.planner().plan_measured_by(
+            &self.policy,
+            shadow.policy(),
+            SEED,
+            EFFORT,
+            self.is_whole,
+        );
+        self.picture.apply(Change::Memory { memory });
+        if let Ok((plan, worst_share_ppm)) = planned {
+            shadow.compare(self.picture.time(), active, &plan, worst_share_ppm);
+        }
+    }
+
+    /// How the shadow policy does; none without one, and before its first plan.
+    pub fn comparison(&self) -> Option<&Comparison> {
+        self.shadow.as_ref()?.comparison()
     }
 
     /// What can be done of a plan now.

@@ -4,12 +4,15 @@
 //! out; [`WholePolicy`] is both. [`FIELDS`] describes each field once: name, unit, bounds and meaning. Whatever is
 //! shown, read, compared or refused goes by that table.
 //!
+//! [`ShadowPolicy`] is another [`BalancePolicy`], which is planned with and never acted on.
+//!
 //! **Invariant:** a policy that has been committed through [`crate::command::Action::SetPolicy`] is within the
 //! bounds, and its version is one more than that of the policy before it.
 
 mod change;
 mod field;
 mod record;
+mod shadow;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use change::{Change, Difference, check_change};
 pub use field::{FIELDS, Field, Group, Unit, field_named};
 pub use record::PolicyRecord;
+pub use shadow::{ShadowPolicy, check_shadow};
 
 use crate::balance::BalancePolicy;
 

@@ -33,18 +33,23 @@ impl Record for PolicyRecord {
 }
 
 /// The fields of the balance policy, by name.
-fn balance_values(balance: &BalancePolicy) -> PolicyValues {
+pub(super) fn balance_values(balance: &BalancePolicy) -> PolicyValues {
     let mut whole = WholePolicy::default_for(1);
     whole.balance = balance.clone();
     let fields = FIELDS.iter().filter(|field| field.is_of_balance());
     fields.map(|field| (field.name.to_owned(), field.get(&whole))).collect()
 }
 
-fn write_by_name<S: Serializer>(balance: &BalancePolicy, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn write_by_name<S: Serializer>(
+    balance: &BalancePolicy,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     balance_values(balance).serialize(serializer)
 }
 
-fn read_by_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BalancePolicy, D::Error> {
+pub(super) fn read_by_name<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BalancePolicy, D::Error> {
     let values = PolicyValues::deserialize(deserializer)?;
     let mut whole = WholePolicy::default_for(1);
     for (name, value) in values {

@@ -220,6 +220,15 @@ fn action() -> impl Strategy<Value = Action> {
             policy.insert(FIELDS[field].name.to_owned(), value.into());
             Action::SetPolicy { expected_version, values: policy, reason }
         }),
+        1 => (option::of(0..FIELDS.len()), any::<u16>(), text()).prop_map(|(field, value, reason)| {
+            let balance = field.map(|field| {
+                let mut policy = WholePolicy::default_for(3).values();
+                policy.retain(|name, _| name.starts_with("balance."));
+                policy.insert(FIELDS[field].name.to_owned(), value.into());
+                policy
+            });
+            Action::SetShadowPolicy { balance, reason }
+        }),
     ]
 }
 

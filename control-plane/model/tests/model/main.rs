@@ -20,6 +20,7 @@ mod placement;
 mod policy;
 mod reassignment;
 mod reconcile;
+mod shadow;
 mod signals;
 mod status;
 mod takeover;

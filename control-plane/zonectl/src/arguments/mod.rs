@@ -20,7 +20,7 @@ pub use global::{Global, OutputFormat, TlsArguments};
 pub use load::LoadArguments;
 pub use objects::{DeleteArguments, GetArguments, KeyArguments, ListArguments, PutArguments};
 pub use plan::PlanArguments;
-pub use policy::{PolicySetArguments, PolicyVerb};
+pub use policy::{PolicySetArguments, PolicyVerb, ShadowVerb};
 pub use snapshot::SnapshotVerb;
 pub use zone::{
     DevUpArguments, DevVerb, EventsArguments, HeatArguments, InitArguments, SplitArguments,
@@ -285,6 +285,7 @@ mod tests {
             ("zonectl policy set", "FILE|FIELD=VALUE"),
             ("zonectl policy set splits_max=1", "--reason"),
             ("zonectl policy diff", "<FILE>"),
+            ("zonectl policy shadow set splits_max=1", "--reason"),
             ("zonectl plan", "--problem"),
             ("zonectl plan --problem x --time-limit 0s", "more than 0s"),
             ("zonectl plan --problem x --time-limit 2days", "at most 1day"),

@@ -12,6 +12,8 @@ Examples:
   zonectl policy show -o json > policy.json
   zonectl policy diff policy.json
   zonectl policy set policy.json --reason 'calmer balance' --dry-run
+  zonectl policy shadow set act_above_permille=1100 --reason 'calmer?'
+  zonectl policy shadow show
 
 A change takes effect at once, and is in the ledger with its reason. A file has
 every field, and the version of the policy that it was made from: if somebody
@@ -25,7 +27,15 @@ JSON of `show`, and what `set` and `diff` read: version, one number for each
 field, and those of balance in an object `balance`. Of `diff`:
   version, file_version, changes[] {field, from, to, unit}
 Of `set`:
-  version, dry_run, changes[] {field, from, to, unit}";
+  version, dry_run, changes[] {field, from, to, unit}
+Of `shadow set` and `shadow clear`:
+  is_set, changes[] {field, from, to, unit}
+Of `shadow show`:
+  is_set, reason, set_zone_time_ms, set_wall_time_ms, changes[],
+  comparison {began_zone_time_ms, planned_zone_time_ms, plans, better, equal,
+    worse, active, shadow};
+  active and shadow {transfers, moves, splits, bytes, worst_share_max,
+    worst_share_mean, worst_share_last}";
 
 #[derive(Debug, Subcommand)]
 pub enum PolicyVerb {
@@ -46,6 +56,37 @@ pub enum PolicyVerb {
         zonectl policy set balance.moves_zone_max=0 balance.transfers_max=0 --reason 'launch day'\n  \
         zonectl policy set policy.json --reason 'calmer balance' --dry-run")]
     Set(PolicySetArguments),
+    /// Try another policy of balance in the shadow of the zone's own: it is planned with, and never acted on.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  \
+        zonectl policy shadow set act_above_permille=1100 gain_min_permille=40 --reason 'calmer?'\n  \
+        zonectl policy shadow show\n  \
+        zonectl policy shadow clear --reason 'seen enough'"
+    )]
+    Shadow(ShadowVerb),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ShadowVerb {
+    /// Plan with another policy of balance; the comparison begins anew.
+    Set {
+        /// A file as `zonectl policy show -o json` writes it, with other values of balance (`-`: standard input), or
+        /// fields that are otherwise than in the zone's policy.
+        #[arg(required = true, value_name = "FILE|FIELD=VALUE")]
+        changes: Vec<String>,
+        /// Why, for the ledger.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Plan with the zone's policy only.
+    Clear {
+        /// Why, for the ledger.
+        #[arg(long)]
+        reason: String,
+    },
+    /// What it has otherwise, and what it would have done better or worse since it was set.
+    Show,
 }
 
 #[derive(Debug, Args)]

@@ -13,10 +13,10 @@ use proto::v1;
 
 use super::Context;
 use crate::{
-    arguments::{PolicySetArguments, PolicyVerb},
+    arguments::{PolicySetArguments, PolicyVerb, ShadowVerb},
     failure::Failure,
-    forms::{PolicyDiffForm, PolicyForm, PolicySetForm},
-    policy,
+    forms::{PolicyDiffForm, PolicyForm, PolicySetForm, ShadowForm, ShadowSetForm},
+    policy, shadow,
 };
 
 /// Bytes of a file that are read at most: a policy has about two thousand.
@@ -30,6 +30,7 @@ pub async fn run(context: &Context, verb: PolicyVerb) -> Result<(), Failure> {
         }
         PolicyVerb::Diff { file } => diff(context, &file).await.map_err(as_trouble),
         PolicyVerb::Set(arguments) => set(context, arguments).await,
+        PolicyVerb::Shadow(verb) => in_shadow(context, verb).await,
     }
 }
 
@@ -69,23 +70,65 @@ enum Wanted {
     Fields(Vec<(&'static Field, u64)>),
 }
 
-async fn set(context: &Context, arguments: PolicySetArguments) -> Result<(), Failure> {
-    let PolicySetArguments { changes, reason, dry_run } = arguments;
-    let wanted = match changes.as_slice() {
-        [file] if !file.contains('=') => Wanted::Whole(read(Path::new(file))?.1),
-        fields => Wanted::Fields(assignments(fields).map_err(Failure::Usage)?),
+impl Wanted {
+    fn parse(changes: &[String]) -> Result<Self, Failure> {
+        Ok(match changes {
+            [file] if !file.contains('=') => Wanted::Whole(read(Path::new(file))?.1),
+            fields => Wanted::Fields(assignments(fields).map_err(Failure::Usage)?),
+        })
+    }
+
+    /// The policy that is asked for, in the place of the one that there is.
+    fn of(self, now: &PolicyForm) -> PolicyForm {
+        match self {
+            Wanted::Whole(policy) => policy,
+            Wanted::Fields(fields) => {
+                let mut policy = now.clone();
+                let fields = fields.into_iter();
+                policy.values.extend(fields.map(|(field, value)| (field.name.to_owned(), value)));
+                policy
+            }
+        }
+    }
+}
+
+async fn in_shadow(context: &Context, verb: ShadowVerb) -> Result<(), Failure> {
+    let (wanted, reason) = match verb {
+        ShadowVerb::Set { changes, reason } => (Some(Wanted::parse(&changes)?), reason),
+        ShadowVerb::Clear { reason } => (None, reason),
+        ShadowVerb::Show => {
+            let admin = context.admin()?;
+            let policy = current(&admin).await?;
+            let answer = admin.get_shadow_policy(v1::GetShadowPolicyRequest {}).await?;
+            return context.show(&ShadowForm::new(answer, &policy), shadow::text);
+        }
     };
     let admin = context.admin()?;
     let now = current(&admin).await?;
-    let wanted = match wanted {
-        Wanted::Whole(policy) => policy,
-        Wanted::Fields(fields) => {
-            let mut policy = now.clone();
-            let fields = fields.into_iter().map(|(field, value)| (field.name.to_owned(), value));
-            policy.values.extend(fields);
-            policy
-        }
+    let wanted = wanted.map(|wanted| wanted.of(&now));
+    let changes = wanted.as_ref().map_or_else(Vec::new, |wanted| now.changes(wanted));
+    if let Some(change) = changes.iter().find(|change| !change.field.starts_with("balance.")) {
+        return Err(Failure::Usage(format!(
+            "{} is {} in the policy, not {}: only fields of balance can be otherwise in a shadow policy",
+            change.field, change.from, change.to
+        )));
+    }
+    let is_set = wanted.is_some();
+    let request = v1::SetShadowPolicyRequest {
+        balance: wanted.and_then(|wanted| v1::Policy::from(&wanted).balance),
+        reason,
+        idempotency_key: String::new(),
     };
+    admin.set_shadow_policy(request).await?;
+    context.show(&ShadowSetForm { is_set, changes }, shadow::set)
+}
+
+async fn set(context: &Context, arguments: PolicySetArguments) -> Result<(), Failure> {
+    let PolicySetArguments { changes, reason, dry_run } = arguments;
+    let wanted = Wanted::parse(&changes)?;
+    let admin = context.admin()?;
+    let now = current(&admin).await?;
+    let wanted = wanted.of(&now);
     let request = v1::SetPolicyRequest {
         policy: Some(v1::Policy::from(&wanted)),
         reason: reason.unwrap_or_default(),

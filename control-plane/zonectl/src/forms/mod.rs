@@ -12,6 +12,7 @@ mod operation;
 mod partition;
 mod plan;
 mod policy;
+mod shadow;
 mod status;
 
 pub use brake::BrakeForm;
@@ -27,6 +28,7 @@ pub use plan::{BoundForm, CostForm, PlaceForm, PlanForm, SearchForm, ViolationsF
 pub use policy::{
     PolicyChangeForm, PolicyDiffForm, PolicyForm, PolicySetForm, defaults as policy_defaults,
 };
+pub use shadow::{ComparisonForm, ProposalsForm, ShadowForm, ShadowSetForm};
 pub use status::{InitForm, MemberForm, StatusForm};
 
 /// The wire says zero, or empty, for "none".

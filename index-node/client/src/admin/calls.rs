@@ -66,6 +66,8 @@ plain_calls! {
     get_heat(GetHeatRequest) -> GetHeatResponse;
     /// What operators have decided for the whole zone.
     get_policy(GetPolicyRequest) -> GetPolicyResponse;
+    /// The shadow policy, and how it does.
+    get_shadow_policy(GetShadowPolicyRequest) -> GetShadowPolicyResponse;
     /// Operations, newest first.
     list_operations(ListOperationsRequest) -> ListOperationsResponse;
     /// Cancels an operation.
@@ -89,6 +91,8 @@ keyed_calls! {
     override_brake(OverrideBrakeRequest) -> OverrideBrakeResponse;
     /// Puts another policy in the place of the one that it was made from.
     set_policy(SetPolicyRequest) -> SetPolicyResponse;
+    /// Plans with another policy of balance, and acts on none of it; or no longer.
+    set_shadow_policy(SetShadowPolicyRequest) -> SetShadowPolicyResponse;
 }
 
 impl AdminClient {

@@ -165,6 +165,8 @@ unused! {
     override_brake(OverrideBrakeRequest) -> OverrideBrakeResponse;
     get_policy(GetPolicyRequest) -> GetPolicyResponse;
     set_policy(SetPolicyRequest) -> SetPolicyResponse;
+    get_shadow_policy(GetShadowPolicyRequest) -> GetShadowPolicyResponse;
+    set_shadow_policy(SetShadowPolicyRequest) -> SetShadowPolicyResponse;
     get_heat(GetHeatRequest) -> GetHeatResponse;
     list_operations(ListOperationsRequest) -> ListOperationsResponse;
     cancel_operation(CancelOperationRequest) -> Operation;

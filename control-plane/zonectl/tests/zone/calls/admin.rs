@@ -76,6 +76,8 @@ async fn a_follower_says_who_leads() {
         override_brake(v1::OverrideBrakeRequest::default()),
         get_policy(v1::GetPolicyRequest {}),
         set_policy(v1::SetPolicyRequest::default()),
+        get_shadow_policy(v1::GetShadowPolicyRequest {}),
+        set_shadow_policy(v1::SetShadowPolicyRequest::default()),
         list_operations(v1::ListOperationsRequest::default()),
         watch_operation(v1::WatchOperationRequest { id: 1 }),
         cancel_operation(v1::CancelOperationRequest { id: 1 }),

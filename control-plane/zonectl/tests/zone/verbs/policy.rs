@@ -6,9 +6,13 @@ use serde_json::Value;
 
 use super::has_fields;
 use crate::support::{
+    eventually,
     program::{Zonectl, command, run, zonectl_program},
     shared::shared,
 };
+
+const SHADOW: [&str; 6] =
+    ["is_set", "reason", "set_zone_time_ms", "set_wall_time_ms", "changes", "comparison"];
 
 const CHANGE: [&str; 4] = ["field", "from", "to", "unit"];
 
@@ -188,4 +192,76 @@ async fn a_file_that_is_no_policy_is_refused_with_the_place() {
         run(set.args(["policy", "set", field, "--dry-run"])).await.refused(2, &[words]);
     }
     assert_eq!(zonectl.run(&["policy", "show", "-o", "json"]).await.stdout, policy);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policy_shadow() {
+    let zone = shared().await;
+    let zonectl = Zonectl::new(&zone.endpoints());
+    let none = zonectl.json(&["policy", "shadow", "show"]).await;
+    has_fields(&none, &SHADOW);
+    assert_eq!((&none["is_set"], none["reason"].is_null()), (&false.into(), true));
+    let before = zonectl.json(&["policy", "show"]).await;
+    let set =
+        ["policy", "shadow", "set", "act_above_permille=1200", "--reason", "is calmer better"];
+    let done = zonectl.json(&set).await;
+    has_fields(&done, &["is_set", "changes"]);
+    assert_eq!(done["changes"][0]["field"], "balance.act_above_permille");
+    let shown = eventually("a plan by both policies", async || {
+        let shown = zonectl.json(&["policy", "shadow", "show"]).await;
+        shown["comparison"]["plans"].as_u64().is_some_and(|plans| plans > 1).then_some(shown)
+    })
+    .await;
+    has_fields(&shown, &SHADOW);
+    assert_eq!(shown["reason"], "is calmer better");
+    let comparison = &shown["comparison"];
+    has_fields(
+        comparison,
+        &[
+            "began_zone_time_ms",
+            "planned_zone_time_ms",
+            "plans",
+            "better",
+            "equal",
+            "worse",
+            "active",
+            "shadow",
+        ],
+    );
+    for policy in ["active", "shadow"] {
+        has_fields(
+            &comparison[policy],
+            &[
+                "transfers",
+                "moves",
+                "splits",
+                "bytes",
+                "worst_share_max",
+                "worst_share_mean",
+                "worst_share_last",
+            ],
+        );
+    }
+    let text = zonectl.text(&["policy", "shadow", "show"]).await;
+    for words in ["is calmer better", "act_above_permille: 1050 ‰ → 1200 ‰", "worst share, mean"]
+    {
+        assert!(text.contains(words), "{words} is not in: {text}");
+    }
+    assert_eq!(zonectl.json(&["policy", "show"]).await, before, "the zone's own is as it was");
+    for (field, code, words) in [
+        ("replace_after_ms=5", 2, "only fields of balance"),
+        ("splits_max=99999999", 1, "balance.splits_max is 99999999: it must be 0 to 1000000"),
+    ] {
+        let refused = zonectl.run(&["policy", "shadow", "set", field, "--reason", "r"]).await;
+        refused.refused(code, &[words]);
+    }
+    let cleared = zonectl.text(&["policy", "shadow", "clear", "--reason", "seen enough"]).await;
+    assert_eq!(cleared.trim_end(), "No shadow policy is planned with any more.");
+    let text = zonectl.text(&["policy", "shadow", "show"]).await;
+    assert_eq!(text.trim_end(), "There is no shadow policy.");
+    let events = zone.events().await;
+    let reason =
+        |kind: &str| events.iter().rfind(|event| event.kind == kind).unwrap().reason.clone();
+    assert_eq!(reason("shadow-policy-set"), "is calmer better");
+    assert_eq!(reason("shadow-policy-cleared"), "seen enough");
 }

@@ -2,7 +2,7 @@
 
 use crate::support::program::{Zonectl, command, run, zonectl_program};
 
-const VERBS: [&[&str]; 22] = [
+const VERBS: [&[&str]; 25] = [
     &["status"],
     &["init", "--members", "127.0.0.1:1"],
     &["node", "list"],
@@ -23,6 +23,9 @@ const VERBS: [&[&str]; 22] = [
     &["brake", "override", "--for", "1m", "--reason", "r"],
     &["brake", "restore"],
     &["policy", "show"],
+    &["policy", "shadow", "show"],
+    &["policy", "shadow", "clear", "--reason", "r"],
+    &["policy", "shadow", "set", "splits_max=1", "--reason", "r"],
     &["policy", "set", "splits_max=1", "--reason", "r"],
     &["events"],
 ];
