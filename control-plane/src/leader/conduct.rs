@@ -34,6 +34,8 @@ const BACKLOG_SPACING: Duration = Duration::from_millis(1);
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 /// How often it is planned.
 const PLAN_INTERVAL: Duration = Duration::from_millis(200);
+/// The same when something has changed about a node: somebody may wait for what follows from it.
+const PLAN_INTERVAL_MIN: Duration = Duration::from_millis(20);
 /// After how long without a proposal zone time must be carried on, if somebody waits for it.
 const TICK_AFTER: Duration = Duration::from_millis(500);
 /// How long to wait after an action that was not committed: the leader is being replaced, say.
@@ -52,6 +54,8 @@ struct Conductor {
     agenda: Agenda,
     swept_at: Option<Duration>,
     planned_at: Option<Duration>,
+    /// Whether something has changed about a node since it was planned last.
+    nodes_changed: bool,
     figures_at: Option<Duration>,
     summarizer: Summarizer,
     /// Whether the ledger says that this member leads.
@@ -69,6 +73,7 @@ pub async fn run(reign: Arc<Reign>) {
         agenda: Agenda::default(),
         swept_at: None,
         planned_at: None,
+        nodes_changed: false,
         figures_at: None,
         summarizer: Summarizer::default(),
         announced: false,
@@ -80,12 +85,13 @@ pub async fn run(reign: Arc<Reign>) {
             continue;
         }
         reign.environment().sleep(SPACING).await;
+        let interval = if conductor.nodes_changed { PLAN_INTERVAL_MIN } else { INTERVAL };
         tokio::select! {
             biased;
             () = reign.ended().cancelled() => {}
             _ = observed.changed() => {}
             _ = published.changed() => {}
-            () = reign.environment().sleep(INTERVAL) => {}
+            () = reign.environment().sleep(interval) => {}
         }
     }
 }
@@ -145,7 +151,8 @@ impl Conductor {
         if !committed {
             self.agenda.add(partitions);
             reign.environment().sleep(RETRY_PAUSE).await;
-        } else if is_due(&mut self.planned_at, PLAN_INTERVAL, self.reign.now()) {
+        } else if is_due(&mut self.planned_at, self.plan_interval(), self.reign.now()) {
+            self.nodes_changed = false;
             self.plan().await;
         }
         if !self.announced && reign.zone().read(ZoneState::is_initialized) {
@@ -158,6 +165,10 @@ impl Conductor {
         if is_due(&mut self.figures_at, FIGURES_INTERVAL, now) {
             figures::record(&self.reign);
         }
+    }
+
+    fn plan_interval(&self) -> Duration {
+        if self.nodes_changed { PLAN_INTERVAL_MIN } else { PLAN_INTERVAL }
     }
 
     /// Whether partitions wait that nothing new needs to happen to.
@@ -191,6 +202,7 @@ impl Conductor {
             }
             let partitions = self.agenda.take(state, PARTITIONS_PER_ROUND_MAX);
             if addresses_changed {
+                self.nodes_changed = true;
                 let nodes = state.nodes().iter();
                 self.book.set_addresses(nodes.map(|(id, node)| (*id, node.address.as_str())));
             }
