@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 
-use super::{error::RequestError, replica::Replica};
+use super::{error::RequestError, host::ReplicaHost, replica::Replica};
 
 impl Replica {
     /// Returns when this replica leads, or says who does.
@@ -71,5 +71,19 @@ impl Replica {
         let limit: Duration = self.shared.options.leader_wait_max;
         // Level, not edge: whoever asked looks again.
         let _ = runtime::time::timeout(limit, waiting).await;
+    }
+}
+
+impl ReplicaHost {
+    /// Returns when no request waits here for what other nodes have to say: that its entry is committed, or who
+    /// leads. For a node that has handed over what it led, and is about to leave its peers.
+    pub async fn requests_settled(&self) {
+        let options = &self.shared.options;
+        let all = |permits: usize| u32::try_from(permits).unwrap_or(u32::MAX);
+        // They are never closed: errors would only mean that nobody can wait.
+        let writes = self.shared.writes_in_flight.acquire_many(all(options.writes_in_flight_max));
+        drop(writes.await);
+        let waits = self.shared.leader_waits.acquire_many(all(options.leader_waits_max));
+        drop(waits.await);
     }
 }
