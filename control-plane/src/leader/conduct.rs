@@ -151,7 +151,7 @@ impl Conductor {
         if !committed {
             self.agenda.add(partitions);
             reign.environment().sleep(RETRY_PAUSE).await;
-        } else if is_due(&mut self.planned_at, self.plan_interval(), self.reign.now()) {
+        } else if self.must_plan() {
             self.nodes_changed = false;
             self.plan().await;
         }
@@ -167,8 +167,10 @@ impl Conductor {
         }
     }
 
-    fn plan_interval(&self) -> Duration {
-        if self.nodes_changed { PLAN_INTERVAL_MIN } else { PLAN_INTERVAL }
+    /// Whether it is time to plan; if so, now is the time at which it was done last.
+    fn must_plan(&mut self) -> bool {
+        let interval = if self.nodes_changed { PLAN_INTERVAL_MIN } else { PLAN_INTERVAL };
+        is_due(&mut self.planned_at, interval, self.reign.now())
     }
 
     /// Whether partitions wait that nothing new needs to happen to.
