@@ -53,9 +53,7 @@ struct Conductor {
     /// Partitions that wait for the next rounds.
     agenda: Agenda,
     swept_at: Option<Duration>,
-    planned_at: Option<Duration>,
-    /// Whether something has changed about a node since it was planned last.
-    nodes_changed: bool,
+    plan_clock: PlanClock,
     figures_at: Option<Duration>,
     summarizer: Summarizer,
     /// Whether the ledger says that this member leads.
@@ -72,8 +70,7 @@ pub async fn run(reign: Arc<Reign>) {
         seen: Revision(0),
         agenda: Agenda::default(),
         swept_at: None,
-        planned_at: None,
-        nodes_changed: false,
+        plan_clock: PlanClock::default(),
         figures_at: None,
         summarizer: Summarizer::default(),
         announced: false,
@@ -85,7 +82,7 @@ pub async fn run(reign: Arc<Reign>) {
             continue;
         }
         reign.environment().sleep(SPACING).await;
-        let interval = if conductor.nodes_changed { PLAN_INTERVAL_MIN } else { INTERVAL };
+        let interval = conductor.plan_clock.interval().min(INTERVAL);
         tokio::select! {
             biased;
             () = reign.ended().cancelled() => {}
@@ -103,6 +100,34 @@ fn is_due(last: &mut Option<Duration>, interval: Duration, now: Duration) -> boo
         *last = Some(now);
     }
     due
+}
+
+/// When it is planned.
+#[derive(Debug, Default)]
+struct PlanClock {
+    planned_at: Option<Duration>,
+    /// Whether something has changed about a node since then.
+    has_changed: bool,
+}
+
+impl PlanClock {
+    /// Something has changed about a node: a command, say, or its health.
+    fn note_change(&mut self) {
+        self.has_changed = true;
+    }
+
+    fn interval(&self) -> Duration {
+        if self.has_changed { PLAN_INTERVAL_MIN } else { PLAN_INTERVAL }
+    }
+
+    /// Whether it is time; if so, it is planned now.
+    fn is_due(&mut self, now: Duration) -> bool {
+        let due = is_due(&mut self.planned_at, self.interval(), now);
+        if due {
+            self.has_changed = false;
+        }
+        due
+    }
 }
 
 /// Whether a planted bug lets the conductor sleep through a change: of a group that exists.
@@ -151,8 +176,7 @@ impl Conductor {
         if !committed {
             self.agenda.add(partitions);
             reign.environment().sleep(RETRY_PAUSE).await;
-        } else if self.must_plan() {
-            self.nodes_changed = false;
+        } else if self.plan_clock.is_due(self.reign.now()) {
             self.plan().await;
         }
         if !self.announced && reign.zone().read(ZoneState::is_initialized) {
@@ -165,12 +189,6 @@ impl Conductor {
         if is_due(&mut self.figures_at, FIGURES_INTERVAL, now) {
             figures::record(&self.reign);
         }
-    }
-
-    /// Whether it is time to plan; if so, now is the time at which it was done last.
-    fn must_plan(&mut self) -> bool {
-        let interval = if self.nodes_changed { PLAN_INTERVAL_MIN } else { PLAN_INTERVAL };
-        is_due(&mut self.planned_at, interval, self.reign.now())
     }
 
     /// Whether partitions wait that nothing new needs to happen to.
@@ -204,7 +222,7 @@ impl Conductor {
             }
             let partitions = self.agenda.take(state, PARTITIONS_PER_ROUND_MAX);
             if addresses_changed {
-                self.nodes_changed = true;
+                self.plan_clock.note_change();
                 let nodes = state.nodes().iter();
                 self.book.set_addresses(nodes.map(|(id, node)| (*id, node.address.as_str())));
             }
@@ -302,5 +320,30 @@ impl Conductor {
                 false
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_a_node_is_planned_for_at_once_but_not_in_every_round() {
+        let mut clock = PlanClock::default();
+        let mut is_due = |change: bool, ms: u64| {
+            if change {
+                clock.note_change();
+            }
+            clock.is_due(Duration::from_millis(ms))
+        };
+        assert!(is_due(false, 0));
+        assert!(!is_due(false, 199));
+        assert!(is_due(false, 200));
+        assert!(is_due(true, 220), "a command does not wait for its turn");
+        assert!(!is_due(true, 225), "many changes are planned for together");
+        assert!(!is_due(false, 239));
+        assert!(is_due(false, 240), "what came in between is not forgotten");
+        assert!(!is_due(false, 439));
+        assert!(is_due(false, 440));
     }
 }
