@@ -278,7 +278,7 @@ pub const MARKS: &[Mark] = &[
     seldom("write refused: the write's expiry is more than 60 s ahead", "A leader refused a write that expires too late.", "clients give up long before their writes expire"),
     mark("write: a new leader discarded its entry", "A write's entry was overwritten by another leader's."),
     mark("request: waited until this replica led", "A request came in while nobody led, and was answered by the new leader."),
-    mark("request: waited for the end of a hand-over", "A leader that handed over named its successor once that led."),
+    mark("request: waited for the end of a hand-over", "Who handed over, or had just ceased to lead, named its successor once that was known."),
     seldom("request: too many wait for a leader", "A node had no room for one more request that waits for a leader.", "a simulated client has few requests under way"),
     mark("write: waited until a quorum had confirmed the leadership", "A new leader took a write before its quorum had heard of it."),
     mark("write: not committed in time", "A write found no quorum in time."),
