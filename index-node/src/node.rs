@@ -47,7 +47,9 @@ use crate::{
 const NEIGHBOURS_INTERVAL: Duration = Duration::from_millis(500);
 /// Refusals of orders that may wait for the session.
 const REFUSALS_WAITING_MAX: usize = 1_024;
-/// The longest that requests under way may take at the end.
+/// The longest that requests may wait for other nodes at the end.
+const SETTLE_LIMIT: Duration = Duration::from_millis(300);
+/// The longest that requests under way may take after that.
 const LAST_REQUESTS_LIMIT: Duration = Duration::from_secs(2);
 
 /// Why a node could not start, or stopped by itself.
@@ -319,6 +321,11 @@ impl Node {
         if outcome.is_ok() {
             tracing::info!("stopping: handing leaderships over");
             handover::hand_over(&self.host, &self.watch).await;
+            // What was proposed here is committed by others: they are still to be heard.
+            let settled = self.host.requests_settled();
+            if runtime::time::timeout(SETTLE_LIMIT, settled).await.is_err() {
+                tracing::warn!("requests still wait for other nodes");
+            }
         }
         agent.abort();
         self.stop.cancel();

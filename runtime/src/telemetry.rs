@@ -1,6 +1,6 @@
 //! Logs, and metrics on `/metrics`.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{fs::OpenOptions, io, net::SocketAddr, path::Path, time::Duration};
 
 use axum::{Router, routing::get};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
@@ -21,14 +21,32 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// Writes logs to standard error, filtered by `filter` (for example `info,openraft=warn`) unless the
 /// variable `ISOTHERM_LOG` says otherwise. A filter that cannot be read is taken as `info`.
 pub fn init_logging(filter: &str) {
-    let filter = std::env::var("ISOTHERM_LOG").unwrap_or_else(|_| filter.to_owned());
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     // A second call, in a test, say, leaves the first one in force.
     let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(filter_of(filter))
         .with_writer(io::stderr)
         .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
         .try_init();
+}
+
+/// The same, to the end of a file.
+///
+/// # Errors
+/// If the file cannot be opened.
+pub fn init_logging_to(filter: &str, path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    // As above.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter_of(filter))
+        .with_writer(file)
+        .with_ansi(false)
+        .try_init();
+    Ok(())
+}
+
+fn filter_of(filter: &str) -> EnvFilter {
+    let filter = std::env::var("ISOTHERM_LOG").unwrap_or_else(|_| filter.to_owned());
+    EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"))
 }
 
 /// Makes this process's metrics recordable.

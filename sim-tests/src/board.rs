@@ -14,6 +14,9 @@ pub enum Phase {
     Building,
     /// Clients work, and things go wrong.
     Faults,
+    /// Everything is mended, and clients work steadily: load has to be spread, and then be left alone. Only where
+    /// requests cost anything.
+    Steady,
     /// Everything is mended, clients have stopped: the zone has to settle.
     Settling,
     /// Everything is read once more.
@@ -24,6 +27,7 @@ pub enum Phase {
 struct State {
     phase: Phase,
     available: bool,
+    spread: bool,
     settled: bool,
     verified: bool,
     clients_working: u32,
@@ -45,6 +49,7 @@ impl Default for Board {
         let state = State {
             phase: Phase::Building,
             available: false,
+            spread: false,
             settled: false,
             verified: false,
             clients_working: 0,
@@ -79,6 +84,15 @@ impl Board {
 
     pub fn is_available(&self) -> bool {
         self.state.borrow().available
+    }
+
+    /// Load is spread, and has been left alone.
+    pub fn set_spread(&self) {
+        self.state.borrow_mut().spread = true;
+    }
+
+    pub fn is_spread(&self) -> bool {
+        self.state.borrow().spread
     }
 
     /// The zone is as it should be, after the faults.

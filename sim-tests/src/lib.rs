@@ -10,7 +10,7 @@
 //!
 //! - [`run`]: one run from its beginning to its verdict.
 //! - [`world`]: hosts, their network and their disks, and what can be done to them. Knows no zone.
-//!   Under it [`network`], [`clock`] and [`randomness`], the seams; [`gate`], which freezes a process;
+//!   Under it [`network`], [`clock`], [`randomness`] and [`processor`], the seams; [`gate`], which freezes a process;
 //!   [`links`], what is cut.
 //! - [`zone`]: a zone in a world. [`workload`], [`operator`], [`commands`]: the programs that use it;
 //!   [`wayward`], who asks for what must be refused; [`onlooker`], who only looks; [`board`]: how these
@@ -20,7 +20,7 @@
 //!   number.
 //! - [`history`], [`linearizability`], [`checks`]: what was seen, and whether it may be. [`calm`]: whether
 //!   requests were answered while only the control plane suffered. [`witness`]: watches the disks, and
-//!   checks after each write to one.
+//!   checks after each write to one. [`spread`]: whether load is spread and then left alone.
 //! - [`trace`], [`report`]: what a person gets to see. [`coverage`]: what a run got into, and what a sweep
 //!   has to get into. [`sabotage`]: breaking things on purpose.
 //!
@@ -72,6 +72,7 @@ pub mod links;
 pub mod network;
 pub mod onlooker;
 pub mod operator;
+pub mod processor;
 pub mod randomness;
 pub mod report;
 pub mod run;
@@ -80,6 +81,7 @@ pub mod scenario;
 pub mod seed;
 pub mod shipped;
 pub mod shrink;
+pub mod spread;
 pub mod trace;
 pub mod wayward;
 pub mod witness;

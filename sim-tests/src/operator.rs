@@ -6,8 +6,9 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use proto::v1::{
     GetHeatRequest, GetHeatResponse, GetPartitionMapRequest, GetZoneStatusRequest, InitRequest,
-    ListOperationsRequest, ListPartitionsRequest, PartitionSummary, WatchEventsRequest, ZoneStatus,
-    admin_service_client::AdminServiceClient, routing_service_client::RoutingServiceClient,
+    ListOperationsRequest, ListPartitionsRequest, Operation, PartitionSummary, WatchEventsRequest,
+    ZoneStatus, admin_service_client::AdminServiceClient,
+    routing_service_client::RoutingServiceClient,
 };
 use runtime::{
     grpc::{ChannelOptions, Channels, MESSAGE_BYTES_MAX},
@@ -20,6 +21,7 @@ use crate::{
     checks::{self, Problem},
     coverage,
     history::{Call, Outcome},
+    spread,
     workload::{RecordingClient, value_of},
 };
 
@@ -40,6 +42,19 @@ const LIST_PAGE_ITEMS: u32 = 7;
 
 /// How long nothing may have moved before the zone counts as at rest.
 const REST: Duration = Duration::from_secs(3);
+
+/// How long load must have seemed to be spread before the zone is taken at its word: averages with a half-life of ten
+/// seconds have to have followed. And how long it is watched then.
+const SPREAD_FOR: Duration = Duration::from_secs(40);
+const WATCHED_FOR: Duration = Duration::from_secs(40);
+
+/// What the operator knows of the zone.
+#[derive(Clone, Copy, Debug)]
+pub struct Zone {
+    pub partitions: u32,
+    /// Requests cost something: load is to be spread.
+    pub has_load: bool,
+}
 
 /// Where a partition is: what must not change in a zone at rest.
 #[derive(Debug, PartialEq, Eq)]
@@ -101,7 +116,8 @@ impl Operator {
     ///
     /// # Errors
     /// If `Init` is refused for good.
-    pub async fn run(self, init: InitRequest, partitions: u32) -> anyhow::Result<()> {
+    pub async fn run(self, init: InitRequest, zone: Zone) -> anyhow::Result<()> {
+        let Zone { partitions, has_load } = zone;
         let replication_factor = usize::try_from(init.replication_factor)?;
         self.init(&init).await?;
         loop {
@@ -113,6 +129,11 @@ impl Operator {
         }
         self.board.set_available();
 
+        if has_load {
+            self.board.reached(Phase::Steady).await;
+            self.watch_load_being_spread(partitions).await;
+            self.board.set_spread();
+        }
         self.board.reached(Phase::Settling).await;
         // As long as nodes are drained there may be too few fault domains for all replicas, which is then
         // no violation of G4; every drain is ended before the zone can settle.
@@ -121,7 +142,7 @@ impl Operator {
             self.environment.sleep(LOOK_INTERVAL).await;
         }
         self.board.wait_for("the operator to look");
-        self.wait_until_at_rest(partitions, replication_factor).await;
+        self.wait_until_at_rest(zone, replication_factor).await;
         while let Err(missing) = self.read_ledger().await {
             self.board.wait_for(missing);
             self.environment.sleep(LOOK_INTERVAL).await;
@@ -131,11 +152,11 @@ impl Operator {
     }
 
     /// Looks until the zone is as it should be and nothing has moved for [`REST`].
-    async fn wait_until_at_rest(&self, partitions: u32, replication_factor: usize) {
+    async fn wait_until_at_rest(&self, zone: Zone, replication_factor: usize) {
         let mut at_rest: Option<(Moment, Vec<Placement>)> = None;
         loop {
             let now = self.environment.now();
-            match self.look(partitions, replication_factor).await {
+            match self.look(zone, replication_factor).await {
                 Ok(placements) => match &at_rest {
                     Some((since, before)) if *before == placements => {
                         if now.since(*since) >= REST {
@@ -156,17 +177,80 @@ impl Operator {
         }
     }
 
-    /// Where everything is, if the zone is as it should be.
-    async fn look(
-        &self,
-        partitions: u32,
-        replication_factor: usize,
-    ) -> Result<Vec<Placement>, String> {
+    /// Looks until load is spread, and then whether it is left alone.
+    async fn watch_load_being_spread(&self, partitions: u32) {
+        let mut since: Option<(Moment, u64)> = None;
+        // What other load has moved before may go back under this one.
+        let mut begun = None;
+        loop {
+            let now = self.environment.now();
+            let looked = self.look_at_load(partitions).await;
+            let operations = match looked {
+                Ok(operations) => operations,
+                Err(missing) => {
+                    if !is_taken_at_its_word(since, now) {
+                        since = None;
+                    }
+                    self.board.wait_for(missing);
+                    self.environment.sleep(LOOK_INTERVAL).await;
+                    continue;
+                }
+            };
+            let latest = operations.iter().map(|operation| operation.id).max().unwrap_or(0);
+            let begun = *begun.get_or_insert(latest);
+            self.report(spread::check_no_return(&spread::moved(&operations, begun)));
+            let (from, known) = *since.get_or_insert((now, latest));
+            let moved = spread::moved(&operations, known);
+            if is_taken_at_its_word(since, now) {
+                self.report(spread::check_left_alone(&moved));
+                if now.since(from) >= SPREAD_FOR + WATCHED_FOR
+                    && let (Ok(heat), Ok(partitions)) =
+                        (self.heat().await, self.list_partitions().await)
+                {
+                    let all = spread::moved(&operations, 0);
+                    self.report(spread::check_spread(&heat, &partitions, &all));
+                    return;
+                }
+            } else if !moved.is_empty() {
+                since = Some((now, latest));
+            }
+            self.board.wait_for("load to be left alone");
+            self.environment.sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// All operations, if the zone says that load is spread.
+    async fn look_at_load(&self, partitions: u32) -> Result<Vec<Operation>, String> {
         let status = self.leaders_status().await?;
         checks::is_settled(&status, partitions)?;
+        let heat = self.heat().await?;
+        self.report(checks::check_heat(&heat));
+        spread::is_done(&heat)?;
+        self.list_operations().await
+    }
+
+    async fn list_operations(&self) -> Result<Vec<Operation>, String> {
+        for member in &self.members {
+            let mut admin = self.admin(member);
+            let request = ListOperationsRequest { include_ended: true, limit: 1_000 };
+            let call = admin.list_operations(Request::new(request));
+            if let Ok(answer) = self.in_time(CALL_TIMEOUT, call).await {
+                return Ok(answer.operations);
+            }
+        }
+        Err("a member to list the operations".into())
+    }
+
+    /// Where everything is, if the zone is as it should be.
+    async fn look(&self, zone: Zone, replication_factor: usize) -> Result<Vec<Placement>, String> {
+        let status = self.leaders_status().await?;
+        checks::is_settled(&status, zone.partitions)?;
         let partitions = self.list_partitions().await?;
         self.report(checks::check_partitions(&partitions, &status.nodes, replication_factor));
-        checks::is_even(&partitions)?;
+        // Where there was load, leaders are where it wanted them.
+        if !zone.has_load {
+            checks::is_even(&partitions)?;
+        }
         let heat = self.heat().await?;
         self.report(checks::check_heat(&heat));
         checks::is_idle(&heat, &partitions)?;
@@ -281,6 +365,11 @@ impl Operator {
         }
         Err(format!("a member to list the partitions ({last})"))
     }
+}
+
+/// Whether load has seemed to be spread for so long that it must be.
+fn is_taken_at_its_word(since: Option<(Moment, u64)>, now: Moment) -> bool {
+    since.is_some_and(|(since, _)| now.since(since) >= SPREAD_FOR)
 }
 
 /// Reads every key, and lists them, when the zone has settled: what was acknowledged has to be there.

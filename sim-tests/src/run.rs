@@ -29,6 +29,8 @@ pub struct RunOptions {
     pub schedule: Option<Schedule>,
     /// How long the zone may take until every partition is available for the first time.
     pub building_max: Duration,
+    /// How long load may take to be spread, and is watched then.
+    pub steady_max: Duration,
     /// How long it may take to be as it should be again, once nothing goes wrong any more.
     pub settling_max: Duration,
     /// How long reading everything once more may take.
@@ -45,6 +47,7 @@ impl Default for RunOptions {
             faults_for: Duration::from_secs(20),
             schedule: None,
             building_max: Duration::from_secs(20),
+            steady_max: Duration::from_secs(400),
             settling_max: Duration::from_secs(40),
             verifying_max: Duration::from_secs(20),
             unanswered_max: None,
@@ -181,6 +184,10 @@ impl Run<'_> {
 
         self.ambushes.lift(&mut self.world);
         self.world.heal_everything();
+        if self.options.zone.has_load() {
+            self.zone.board.enter(Phase::Steady);
+            self.until("G9", self.options.steady_max, Board::is_spread)?;
+        }
         self.zone.board.enter(Phase::Settling);
         self.until("G9", self.options.settling_max, |board| {
             board.is_settled() && board.clients_working() == 0

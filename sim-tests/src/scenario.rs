@@ -81,6 +81,9 @@ pub struct ZoneSize {
     pub fault_domains: Option<u32>,
     pub partitions: u32,
     pub replace_after_seconds: u64,
+    /// What each poll of a request costs an index node's processor: load is spread then. None: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub poll_cost_us: Option<u64>,
 }
 
 fn passed() -> String {
@@ -110,6 +113,9 @@ impl Scenario {
                 fault_domains: zone.fault_domains,
                 partitions: zone.partitions,
                 replace_after_seconds: zone.replace_after.as_secs(),
+                poll_cost_us: zone
+                    .poll_cost
+                    .map(|cost| u64::try_from(cost.as_micros()).unwrap_or(u64::MAX)),
             },
         }
     }
@@ -146,8 +152,19 @@ impl Scenario {
     /// # Errors
     /// If it cannot be carried out.
     pub fn options(&self) -> anyhow::Result<RunOptions> {
-        let ZoneSize { members, index_nodes, fault_domains, partitions, replace_after_seconds } =
-            self.zone;
+        let ZoneSize {
+            members,
+            index_nodes,
+            fault_domains,
+            partitions,
+            replace_after_seconds,
+            poll_cost_us,
+        } = self.zone;
+        anyhow::ensure!(
+            poll_cost_us.is_none_or(|cost| (1..=100_000).contains(&cost)),
+            "zone.poll_cost_us is {}, not between 1 and 100000",
+            poll_cost_us.unwrap_or_default()
+        );
         anyhow::ensure!([1, 3, 5].contains(&members), "zone.members is {members}, not 1, 3 or 5");
         anyhow::ensure!(
             (3..=64).contains(&index_nodes),
@@ -176,6 +193,7 @@ impl Scenario {
             fault_domains,
             partitions,
             replace_after: Duration::from_secs(replace_after_seconds),
+            poll_cost: poll_cost_us.map(Duration::from_micros),
             commands,
             sabotage,
             ..ZoneOptions::default()

@@ -289,8 +289,10 @@ pub async fn work(
     let keys = keys(options.keys);
     let shape = Shape::drawn(seed, keys.len());
     let mut memory = Memory { versions: vec![None; keys.len()] };
-    while board.phase() == Phase::Faults {
-        let key = shape.draw_key(&mut generator, now());
+    while board.phase() <= Phase::Steady {
+        // From then on the same keys are hot.
+        let at = if board.phase() == Phase::Steady { Duration::ZERO } else { now() };
+        let key = shape.draw_key(&mut generator, at);
         match draw_task(&mut generator, &memory, key, &mut client) {
             Task::Call(call) => {
                 let outcome = client.perform(&keys[key], call).await;

@@ -1,13 +1,13 @@
 //! A whole zone in a world: members of the control plane and index nodes, running the production code
 //! unchanged over simulated seams, and the programs that use the zone.
 
-use std::{collections::BTreeMap, fmt, ops::Range, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, ops::Range, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use proto::v1::InitRequest;
 use rand::{RngExt, seq::IndexedRandom};
-use runtime::store::simulated::SimulatedDisk;
+use runtime::{seams::Environment, store::simulated::SimulatedDisk};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -16,7 +16,8 @@ use crate::{
     faults::Cast,
     history::Recorder,
     onlooker,
-    operator::{Operator, verify},
+    operator::{Operator, Zone as OperatedZone, verify},
+    processor::SimulatedProcessor,
     sabotage::Sabotage,
     seed::Seed,
     wayward,
@@ -38,6 +39,9 @@ pub struct ZoneOptions {
     /// How long a node's loss lasts before its replicas are made again elsewhere.
     pub replace_after: Duration,
     pub workload: WorkloadOptions,
+    /// What each poll of a request costs an index node's processor. If it costs anything, load is spread: the run
+    /// has a phase of steady load, which has to settle. None: nothing.
+    pub poll_cost: Option<Duration>,
     /// What the second operator asks for; none: what follows from the seed.
     pub commands: Option<Vec<TimedCommand>>,
     /// What is wrong with the zone on purpose.
@@ -64,6 +68,19 @@ impl ZoneOptions {
         let pairs = options.index_nodes.div_ceil(2).max(options.replication_factor);
         let fault_domains = generator.random_bool(0.4).then_some(pairs);
         Self { fault_domains, ..options }
+    }
+
+    /// Whether requests cost anything.
+    pub fn has_load(&self) -> bool {
+        self.poll_cost.is_some()
+    }
+
+    /// The same zone under load: from one that some processors can hardly bear to one that is worth a look.
+    #[must_use]
+    pub fn under_load(self, seed: Seed) -> Self {
+        let mut generator = seed.derive("poll cost", 0).generator();
+        let micros = generator.random_range(400..4_000);
+        Self { poll_cost: Some(Duration::from_micros(micros)), ..self }
     }
 
     /// In which fault domain an index node is, both counted from 0.
@@ -95,6 +112,7 @@ impl Default for ZoneOptions {
             replication_factor: 3,
             replace_after: Duration::from_secs(300),
             workload: WorkloadOptions::default(),
+            poll_cost: None,
             commands: None,
             sabotage: None,
         }
@@ -109,8 +127,11 @@ impl fmt::Display for ZoneOptions {
             formatter,
             "{members} members, {index_nodes} nodes, {partitions} partitions, replace after {seconds} s"
         )?;
-        match self.fault_domains {
-            Some(domains) => write!(formatter, ", {domains} fault domains"),
+        if let Some(domains) = self.fault_domains {
+            write!(formatter, ", {domains} fault domains")?;
+        }
+        match self.poll_cost {
+            Some(cost) => write!(formatter, ", {} µs a poll", cost.as_micros()),
             None => Ok(()),
         }
     }
@@ -184,7 +205,7 @@ pub fn build(world: &mut World, seed: Seed, options: &ZoneOptions) -> Zone {
     }
     for (number, index_node) in index_nodes.iter().enumerate() {
         let fault_domain = format!("rack-{}", options.fault_domain(number) + 1);
-        add_index_node(world, index_node, fault_domain, &endpoints, options.sabotage, &witness);
+        add_index_node(world, index_node, fault_domain, &endpoints, options, &witness);
     }
     add_operator(world, &endpoints, options, &board);
     add_commander(world, seed, &endpoints, &index_nodes, options, &board);
@@ -246,11 +267,12 @@ fn add_index_node(
     name: &str,
     fault_domain: String,
     endpoints: &[String],
-    sabotage: Option<Sabotage>,
+    options: &ZoneOptions,
     witness: &Witness,
 ) {
     let endpoints = endpoints.to_vec();
     let witness = witness.clone();
+    let (sabotage, poll_cost) = (options.sabotage, options.poll_cost.unwrap_or_default());
     let run = move |boot: Boot| {
         let (endpoints, fault_domain, witness) =
             (endpoints.clone(), fault_domain.clone(), witness.clone());
@@ -279,7 +301,9 @@ fn add_index_node(
                 None => store,
             };
             let shutdown = CancellationToken::new();
-            Ok(index_node::run(boot.environment, store, configuration, shutdown).await?)
+            let processor_time = Arc::new(SimulatedProcessor::new(poll_cost));
+            let environment = Environment { processor_time, ..boot.environment };
+            Ok(index_node::run(environment, store, configuration, shutdown).await?)
         }
     };
     world.add_process(name, SimulatedDisk::new(), program(run));
@@ -293,9 +317,10 @@ fn add_operator(world: &mut World, endpoints: &[String], options: &ZoneOptions, 
         replication_factor: options.replication_factor,
         replace_after_ms: u64::try_from(options.replace_after.as_millis()).unwrap_or(u64::MAX),
     };
-    let (partitions, endpoints, board) = (options.partitions, endpoints.to_vec(), board.clone());
+    let zone = OperatedZone { partitions: options.partitions, has_load: options.has_load() };
+    let (endpoints, board) = (endpoints.to_vec(), board.clone());
     world.add_driver(OPERATOR, move |environment| {
-        async move { Operator::new(environment, endpoints, board)?.run(init, partitions).await }
+        async move { Operator::new(environment, endpoints, board)?.run(init, zone).await }
             .boxed_local()
     });
 }

@@ -35,6 +35,8 @@ const BACKLOG_SPACING: Duration = Duration::from_millis(1);
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 /// How often it is planned.
 const PLAN_INTERVAL: Duration = Duration::from_millis(200);
+/// The same when something has changed about a node: somebody may wait for what follows from it.
+const PLAN_INTERVAL_MIN: Duration = Duration::from_millis(20);
 /// After how long without a proposal zone time must be carried on, if somebody waits for it.
 const TICK_AFTER: Duration = Duration::from_millis(500);
 /// How long to wait after an action that was not committed: the leader is being replaced, say.
@@ -52,7 +54,7 @@ struct Conductor {
     /// Partitions that wait for the next rounds.
     agenda: Agenda,
     swept_at: Option<Duration>,
-    planned_at: Option<Duration>,
+    plan_clock: PlanClock,
     figures_at: Option<Duration>,
     summarizer: Summarizer,
     balancer: Balancer,
@@ -70,7 +72,7 @@ pub async fn run(reign: Arc<Reign>) {
         seen: Revision(0),
         agenda: Agenda::default(),
         swept_at: None,
-        planned_at: None,
+        plan_clock: PlanClock::default(),
         figures_at: None,
         summarizer: Summarizer::default(),
         balancer: Balancer::default(),
@@ -83,12 +85,13 @@ pub async fn run(reign: Arc<Reign>) {
             continue;
         }
         reign.environment().sleep(SPACING).await;
+        let interval = conductor.plan_clock.interval().min(INTERVAL);
         tokio::select! {
             biased;
             () = reign.ended().cancelled() => {}
             _ = observed.changed() => {}
             _ = published.changed() => {}
-            () = reign.environment().sleep(INTERVAL) => {}
+            () = reign.environment().sleep(interval) => {}
         }
     }
 }
@@ -100,6 +103,35 @@ fn is_due(last: &mut Option<Duration>, interval: Duration, now: Duration) -> boo
         *last = Some(now);
     }
     due
+}
+
+/// When it is planned.
+#[derive(Debug, Default)]
+struct PlanClock {
+    planned_at: Option<Duration>,
+    /// Whether something has changed about a node since then.
+    has_changed: bool,
+}
+
+impl PlanClock {
+    /// Something has changed about a node: a command, say, or its health.
+    fn note_change(&mut self) {
+        self.has_changed = true;
+    }
+
+    fn interval(&self) -> Duration {
+        if self.has_changed { PLAN_INTERVAL_MIN } else { PLAN_INTERVAL }
+    }
+
+    /// Whether it is time; if so, it is planned now.
+    fn is_due(&mut self, now: Duration) -> bool {
+        let interval = self.interval();
+        let due = is_due(&mut self.planned_at, interval, now);
+        if due {
+            self.has_changed = false;
+        }
+        due
+    }
 }
 
 /// Whether a planted bug lets the conductor sleep through a change: of a group that exists.
@@ -156,7 +188,7 @@ impl Conductor {
         if !committed {
             self.agenda.add(partitions);
             reign.environment().sleep(RETRY_PAUSE).await;
-        } else if is_due(&mut self.planned_at, PLAN_INTERVAL, self.reign.now()) {
+        } else if self.plan_clock.is_due(self.reign.now()) {
             self.plan().await;
         }
         if !self.announced && reign.zone().read(ZoneState::is_initialized) {
@@ -202,6 +234,7 @@ impl Conductor {
             }
             let partitions = self.agenda.take(state, PARTITIONS_PER_ROUND_MAX);
             if addresses_changed {
+                self.plan_clock.note_change();
                 let nodes = state.nodes().iter();
                 self.book.set_addresses(nodes.map(|(id, node)| (*id, node.address.as_str())));
             }
@@ -314,5 +347,30 @@ impl Conductor {
                 false
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_a_node_is_planned_for_at_once_but_not_in_every_round() {
+        let mut clock = PlanClock::default();
+        let mut is_due = |change: bool, ms: u64| {
+            if change {
+                clock.note_change();
+            }
+            clock.is_due(Duration::from_millis(ms))
+        };
+        assert!(is_due(false, 0));
+        assert!(!is_due(false, 199));
+        assert!(is_due(false, 200));
+        assert!(is_due(true, 220), "a command does not wait for its turn");
+        assert!(!is_due(true, 225), "many changes are planned for together");
+        assert!(!is_due(false, 239));
+        assert!(is_due(false, 240), "what came in between is not forgotten");
+        assert!(!is_due(false, 439));
+        assert!(is_due(false, 440));
     }
 }

@@ -13,9 +13,10 @@ use crate::{
     identifiers::{PartitionId, Version},
     keeper::Keeper,
     map::Route,
+    message::{Answer, Call},
     options::Options,
     pacing::RetryBudget,
-    request::{Answer, Call, Request},
+    request::Request,
     values::{Condition, Deleted, Item, ObjectMetadata},
 };
 

@@ -30,6 +30,7 @@ mod identifiers;
 mod keeper;
 mod list;
 mod map;
+mod message;
 mod options;
 mod pacing;
 mod partition_time;

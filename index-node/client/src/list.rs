@@ -11,7 +11,7 @@ use futures_util::{Stream, stream};
 use crate::{
     client::Client,
     error::RequestError,
-    request::{Answer, Call},
+    message::{Answer, Call},
     values::Item,
 };
 

@@ -6,64 +6,21 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use proto::v1::{self, index_service_client::IndexServiceClient};
-use runtime::{grpc::MESSAGE_BYTES_MAX, seams::Moment};
-use tonic::{Code, Status, transport::Channel};
+use proto::v1;
+use runtime::seams::Moment;
+use tonic::Code;
 
 use crate::{
     candidates::Candidates,
     client::Shared,
     directory::ProbeClaim,
     error::{RequestError, WriteError},
-    identifiers::{NodeId, PartitionId, Version},
+    identifiers::{NodeId, PartitionId},
     map::Route,
+    message::{Answer, Call, Message},
     pacing::Backoff,
-    values::{Condition, Deleted, Item, ObjectMetadata},
     verdict::{Verdict, describe},
 };
-
-/// What is asked of a partition.
-#[derive(Clone, Debug)]
-pub(crate) enum Call {
-    Put { key: Bytes, value: ObjectMetadata, condition: Option<Condition> },
-    Delete { key: Bytes, condition: Option<Condition> },
-    Get { key: Bytes },
-    List { prefix: Bytes, after: Bytes, limit: u32 },
-}
-
-impl Call {
-    fn is_write(&self) -> bool {
-        match self {
-            Self::Put { .. } | Self::Delete { .. } => true,
-            Self::Get { .. } | Self::List { .. } => false,
-        }
-    }
-
-    /// For metrics.
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Put { .. } => "put",
-            Self::Delete { .. } => "delete",
-            Self::Get { .. } => "get",
-            Self::List { .. } => "list",
-        }
-    }
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum Answer {
-    Put { version: Version },
-    Delete(Deleted),
-    Get { item: Option<Item> },
-    List { items: Vec<Item>, covered_to: Bytes },
-}
-
-impl Answer {
-    /// The error for an answer to another call than was made.
-    pub(crate) fn unexpected(&self) -> RequestError {
-        RequestError::Nonsense(format!("an answer to another call: {self:?}"))
-    }
-}
 
 /// A write's identity. Fixed from the first attempt that may have been proposed.
 struct WriteIdentity {
@@ -84,6 +41,9 @@ enum Next {
     Refresh,
     End(WriteError),
 }
+
+/// A request that took longer than this is worth a line in the log.
+const SLOW: Duration = Duration::from_millis(20);
 
 /// A new leader is told by the watch of the map, or by hints. If neither says anything for so many
 /// rounds, the map is fetched: the watch may be broken.
@@ -153,6 +113,18 @@ impl<'a> Request<'a> {
         metrics::counter!("isotherm_client_requests_total",
             "call" => self.call.name(), "outcome" => outcome_name)
         .increment(1);
+        let waited = self.waited();
+        if waited > SLOW {
+            tracing::debug!(
+                call = self.call.name(),
+                outcome = outcome_name,
+                ?waited,
+                attempts = self.attempts,
+                rounds = self.rounds,
+                last_problem = self.last_problem,
+                "a request took long"
+            );
+        }
         outcome
     }
 
@@ -217,7 +189,10 @@ impl<'a> Request<'a> {
         }
         self.attempts += 1;
         let limit = self.shared.options.attempt_timeout.min(self.remaining());
-        let message = Message::of(self, route);
+        let began = self.shared.environment.now();
+        let target = v1::Target { partition_id: route.partition.0, range_epoch: route.epoch.0 };
+        let write_id = self.write_id(route.partition);
+        let message = Message::new(self.call.clone(), target, write_id);
         let channel = self.shared.channels.get(address);
         let sent = Box::pin(message.send(channel, limit));
         let answer = self.shared.environment.timeout(limit, sent).await;
@@ -228,12 +203,27 @@ impl<'a> Request<'a> {
                     runtime::mark!("client: a retry told the outcome of a write");
                 }
                 count_attempt("ok");
+                let took = self.shared.environment.now().since(began);
+                if took > SLOW {
+                    let (partition, node) = (route.partition.0, node.0);
+                    tracing::debug!(partition, node, ?took, "an attempt took long");
+                }
                 return Ok(answer);
             }
             Some(Err(status)) => (Verdict::of(&status), describe(&status)),
             None => (Verdict::MaybeDone { answered: false }, format!("no answer within {limit:?}")),
         };
         count_attempt(verdict.name());
+        tracing::debug!(
+            call = self.call.name(),
+            partition = route.partition.0,
+            node = node.0,
+            verdict = verdict.name(),
+            problem,
+            took = ?self.shared.environment.now().since(began),
+            waited = ?self.waited(),
+            "an attempt brought no answer"
+        );
         self.last_problem = format!("node {node} at {address}: {problem}");
         Err(self.judge(route, node, verdict, problem))
     }
@@ -352,6 +342,13 @@ impl<'a> Request<'a> {
             }
         };
         let wait = wait.min(self.remaining());
+        tracing::debug!(
+            partition = route.partition.0,
+            probes = self.claim.is_some(),
+            ?wait,
+            waited = ?self.waited(),
+            "nobody answered in this round"
+        );
         let news = shared.directory.news_after(route.partition, news);
         // None: it was the backoff that ended.
         let _ = shared.environment.timeout(wait, news).await;
@@ -414,70 +411,4 @@ impl<'a> Request<'a> {
 
 fn count_attempt(outcome: &'static str) {
     metrics::counter!("isotherm_client_attempts_total", "outcome" => outcome).increment(1);
-}
-
-/// A call as the wire knows it.
-enum Message {
-    Put(v1::PutRequest),
-    Delete(v1::DeleteRequest),
-    Get(v1::GetRequest),
-    List(v1::ListRequest),
-}
-
-impl Message {
-    fn of(request: &mut Request<'_>, route: &Route) -> Self {
-        let write_id = request.write_id(route.partition);
-        let target =
-            Some(v1::Target { partition_id: route.partition.0, range_epoch: route.epoch.0 });
-        match request.call.clone() {
-            Call::Put { key, value, condition } => Self::Put(v1::PutRequest {
-                target,
-                key,
-                value: Some(value.into()),
-                condition: condition.map(Into::into),
-                write_id,
-            }),
-            Call::Delete { key, condition } => Self::Delete(v1::DeleteRequest {
-                target,
-                key,
-                condition: condition.map(Into::into),
-                write_id,
-            }),
-            Call::Get { key } => Self::Get(v1::GetRequest { target, key }),
-            Call::List { prefix, after, limit } => {
-                Self::List(v1::ListRequest { target, prefix, start_after: after, limit })
-            }
-        }
-    }
-
-    /// The answer, and the partition's time.
-    async fn send(self, channel: Channel, limit: Duration) -> Result<(Answer, u64), Status> {
-        let mut node =
-            IndexServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        fn with_limit<T>(message: T, limit: Duration) -> tonic::Request<T> {
-            let mut request = tonic::Request::new(message);
-            request.set_timeout(limit);
-            request
-        }
-        Ok(match self {
-            Self::Put(message) => {
-                let answer = node.put(with_limit(message, limit)).await?.into_inner();
-                (Answer::Put { version: Version(answer.version) }, answer.partition_time_ms)
-            }
-            Self::Delete(message) => {
-                let answer = node.delete(with_limit(message, limit)).await?.into_inner();
-                let deleted = Deleted { version: Version(answer.version), existed: answer.existed };
-                (Answer::Delete(deleted), answer.partition_time_ms)
-            }
-            Self::Get(message) => {
-                let answer = node.get(with_limit(message, limit)).await?.into_inner();
-                (Answer::Get { item: answer.item.map(Into::into) }, answer.partition_time_ms)
-            }
-            Self::List(message) => {
-                let answer = node.list(with_limit(message, limit)).await?.into_inner();
-                let items = answer.items.into_iter().map(Into::into).collect();
-                (Answer::List { items, covered_to: answer.covered_to }, answer.partition_time_ms)
-            }
-        })
-    }
 }

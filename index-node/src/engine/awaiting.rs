@@ -5,13 +5,16 @@
 //! replica that knows of no leader, and one that is handing over, keep the request for a moment: it is
 //! answered by this replica if that leads then, and otherwise with a hint that is right.
 //!
+//! A leader that hands over knows its successor as soon as that asks for votes, and names it then: the
+//! request waits there for the rest, and is answered in the moment in which it can be.
+//!
 //! Nothing was proposed for a request that waits, and it waits for less than a client's attempt lasts.
 
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 
-use super::{error::RequestError, replica::Replica};
+use super::{error::RequestError, host::ReplicaHost, replica::Replica};
 
 impl Replica {
     /// Returns when this replica leads, or says who does.
@@ -22,9 +25,7 @@ impl Replica {
         if self.is_leader() {
             return Ok(());
         }
-        if self.leader().is_none() {
-            self.wait(|| self.is_leader() || self.leader().is_some()).await;
-        }
+        self.wait(|| self.is_leader() || self.leader_elsewhere().is_some()).await;
         if self.is_leader() {
             runtime::mark!("request: waited until this replica led");
             return Ok(());
@@ -32,23 +33,26 @@ impl Replica {
         Err(self.wrong_leader())
     }
 
-    /// A request was refused because this leader is handing over: who leads, once somebody does.
+    /// A request was refused because this replica leads no more, or is handing over: who leads, once that is
+    /// known.
     pub(super) async fn await_successor(&self) -> RequestError {
-        let succeeded = || self.leader().is_some_and(|leader| leader.replica != self.id());
-        self.wait(succeeded).await;
-        if succeeded() {
+        self.wait(|| self.leader_elsewhere().is_some()).await;
+        if self.leader_elsewhere().is_some() {
             runtime::mark!("request: waited for the end of a hand-over");
         }
         self.wrong_leader()
     }
 
     fn wrong_leader(&self) -> RequestError {
-        let leader = self.leader().filter(|leader| leader.replica != self.id());
+        let leader = self.leader_elsewhere();
         RequestError::WrongLeader { partition: self.partition(), leader }
     }
 
     /// Until it is so, but not for long; not at all if too many wait already.
     async fn wait(&self, is_so: impl Fn() -> bool) {
+        if is_so() {
+            return;
+        }
         let Ok(_permit) = self.shared.leader_waits.try_acquire() else {
             runtime::mark!("request: too many wait for a leader");
             return;
@@ -67,5 +71,19 @@ impl Replica {
         let limit: Duration = self.shared.options.leader_wait_max;
         // Level, not edge: whoever asked looks again.
         let _ = runtime::time::timeout(limit, waiting).await;
+    }
+}
+
+impl ReplicaHost {
+    /// Returns when no request waits here for what other nodes have to say: that its entry is committed, or who
+    /// leads. For a node that has handed over what it led, and is about to leave its peers.
+    pub async fn requests_settled(&self) {
+        let options = &self.shared.options;
+        let all = |permits: usize| u32::try_from(permits).unwrap_or(u32::MAX);
+        // They are never closed: errors would only mean that nobody can wait.
+        let writes = self.shared.writes_in_flight.acquire_many(all(options.writes_in_flight_max));
+        drop(writes.await);
+        let waits = self.shared.leader_waits.acquire_many(all(options.leader_waits_max));
+        drop(waits.await);
     }
 }

@@ -107,6 +107,9 @@ impl ReplicaHost {
         let request = replica
             .check_authority(request, authority)
             .map_err(|reason| FrameFault::new(Code::LeaderAlive, reason))?;
+        if request.leadership_transfer && authority == VoteAuthority::Handover {
+            replica.hear_successor(from);
+        }
         replica.raft.vote(request).await.map_err(FrameFault::stopped)
     }
 

@@ -222,10 +222,20 @@ impl Replica {
             .collect();
         others.sort_unstable();
         candidates.extend(others.into_iter().map(|(_, replica)| replica));
+        let environment = &self.shared.environment;
         for candidate in candidates {
+            let began = environment.now();
             let triggered = self.raft.trigger().transfer_leader(candidate.0).await;
             triggered.map_err(|fatal| ChangeError::Refused(fatal.to_string()))?;
-            if let Some(led_by) = self.led_by_another(HAND_OVER_TIMEOUT).await {
+            let led_by = self.led_by_another(HAND_OVER_TIMEOUT).await;
+            tracing::debug!(
+                partition = %self.partition(),
+                %candidate,
+                ?led_by,
+                took = ?environment.now().since(began),
+                "handed over"
+            );
+            if let Some(led_by) = led_by {
                 return if led_by == to {
                     Ok(())
                 } else {

@@ -5,7 +5,7 @@
 //! - [`types`], [`command`]: identifiers, what a group's log carries.
 //! - [`apply`], [`state_machine`], [`view`]: what entries do, and what reads see of it.
 //! - [`records`], [`keys`], [`lineages`], [`fences`], [`directory`], [`node_records`]: what is persisted.
-//! - [`requests`], [`reads`], `awaiting`, [`error`], [`service`]: what clients ask, up to the wire.
+//! - [`requests`], [`reads`], `awaiting`, `sight`, [`error`], [`service`]: what clients ask, up to the wire.
 //! - [`membership`], [`takeover`], [`report`], [`heat`]: what the control plane and the peers ask.
 //! - [`snapshot`], [`snapshot_stream`], [`snapshot_receive`]: a replica's content on its way to another.
 //! - [`transport`]: how messages leave; [`host_peer`]: how they come in; [`host_orders`]: orders;
@@ -42,6 +42,7 @@ pub mod replica;
 pub mod report;
 pub mod requests;
 pub mod service;
+mod sight;
 pub mod snapshot;
 pub mod snapshot_receive;
 pub mod snapshot_stream;

@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
@@ -19,6 +19,7 @@ use openraft::{
     async_runtime::WatchReceiver,
     error::Fatal,
     metrics::{RaftDataMetrics, RaftServerMetrics},
+    storage::RaftLogReader as _,
 };
 use runtime::{
     raft::{LogStore, RaftRuntime},
@@ -35,9 +36,10 @@ use super::{
     options::EngineOptions,
     reads::{ReadGate, ReadRounds},
     records::{GroupState, ReplicaRecord},
+    sight::LeaderSight,
     state_machine::StateMachine,
     transport::{Campaign, GroupTransport, Network, PeerWatch},
-    types::{NodeId, PartitionId, Placement, ReplicaId, TypeConfig},
+    types::{NodeId, PartitionId, Placement, RaftVote, ReplicaId, TypeConfig},
     view::GroupView,
 };
 
@@ -84,6 +86,13 @@ pub enum StartError {
         "replica {replica} of partition {partition} has no state: the data directory is damaged"
     )]
     NoState { partition: PartitionId, replica: ReplicaId },
+    #[error("the vote of replica {replica} of partition {partition} cannot be read")]
+    Vote {
+        partition: PartitionId,
+        replica: ReplicaId,
+        #[source]
+        source: std::io::Error,
+    },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -106,7 +115,7 @@ pub struct Replica {
     /// One snapshot is received at a time.
     pub(super) receiving: AtomicBool,
     failure: Mutex<Option<String>>,
-    sight: Mutex<LeaderSight>,
+    pub(super) sight: Mutex<LeaderSight>,
     /// Rises when another leader is heard of.
     pub(super) sightings: watch::Sender<u64>,
     /// How far the others were, roughly, when the last tick looked.
@@ -125,13 +134,9 @@ struct ReportedPosition {
 /// anything is known, and the order of magnitude of its lag.
 type Standing = (u64, bool, u32);
 
-/// What this process has seen of the group's leader. The core remembers whom it voted for, across
-/// restarts; whether that one still leads it does not know.
-struct LeaderSight {
-    /// The leader that was heard of last, since this process started and since its node was lost.
-    heard: Option<ReplicaId>,
-    /// When a leader was last known.
-    known_at: Moment,
+/// The term in which this vote's leader was elected, as far as is known.
+fn elected_in(vote: Option<RaftVote>) -> Option<u64> {
+    vote.filter(RaftVote::is_committed).map(|vote| vote.leader_id().term)
 }
 
 impl Replica {
@@ -155,7 +160,12 @@ impl Replica {
             campaign: Arc::clone(&campaign),
             request_timeout: shared.options.request_timeout,
         };
-        let log = LogStore::<TypeConfig>::new(Arc::clone(&shared.store), replica.0);
+        let mut log = LogStore::<TypeConfig>::new(Arc::clone(&shared.store), replica.0);
+        let stored_vote = log.read_vote().await.map_err(|source| StartError::Vote {
+            partition,
+            replica,
+            source,
+        })?;
         let heat = Arc::new(Heat::default());
         let state_machine = StateMachine::new(
             replica,
@@ -206,13 +216,13 @@ impl Replica {
             doubted,
             receiving: AtomicBool::new(false),
             failure: Mutex::new(None),
-            sight: Mutex::new(LeaderSight { heard: None, known_at: now }),
+            sight: Mutex::new(LeaderSight::starting_at(now)),
             sightings: watch::Sender::new(0),
             standing: Mutex::default(),
             position: Mutex::new(ReportedPosition { last_index: None, at: now }),
             stopping,
         });
-        tokio::spawn(Arc::clone(&this).supervise());
+        tokio::spawn(Arc::clone(&this).supervise(elected_in(stored_vote)));
         Ok(this)
     }
 
@@ -224,11 +234,17 @@ impl Replica {
         self.record.replica
     }
 
-    /// Watches the core: reports what changes, gives a new group its range, notices the core's end.
-    async fn supervise(self: Arc<Self>) {
+    /// Watches the core: reports what changes, hears of new leaders, gives a new group its range, notices the
+    /// core's end. `elected_in` is the newest term of which the store says that it had a leader.
+    async fn supervise(self: Arc<Self>, mut elected_in: Option<u64>) {
         let mut metrics = self.raft.server_metrics();
         loop {
             self.shared.changes.mark(self.id());
+            let vote = metrics.borrow_watched().vote;
+            if self::elected_in(Some(vote)) > elected_in {
+                elected_in = self::elected_in(Some(vote));
+                self.hear_elected(ReplicaId(vote.leader_id().node_id));
+            }
             tokio::select! {
                 biased;
                 () = self.stopping.cancelled() => return,
@@ -326,50 +342,6 @@ impl Replica {
         }
     }
 
-    /// The replica that leads, as far as this process has seen.
-    pub fn leader(&self) -> Option<Placement> {
-        let (leader, membership) = {
-            let metrics = self.server.borrow_watched();
-            (ReplicaId(metrics.current_leader?), Arc::clone(&metrics.membership_config))
-        };
-        let seen =
-            if leader == self.id() { self.is_leader() } else { self.sight().heard == Some(leader) };
-        let node = membership.get_node(&leader.0).map(|node| node.node_id);
-        seen.then_some(Placement { replica: leader, node: node.unwrap_or_default() })
-    }
-
-    /// The leader that this replica has voted for or was told of last, whether or not it was heard of
-    /// since: after its node was lost, it is the one whose loss matters. None if that is itself.
-    pub fn followed(&self) -> Option<Placement> {
-        let metrics = self.server.borrow_watched();
-        let leader = metrics.current_leader.filter(|leader| *leader != self.id().0)?;
-        let node = metrics.membership_config.get_node(&leader).map(|node| node.node_id);
-        Some(Placement { replica: ReplicaId(leader), node: node.unwrap_or_default() })
-    }
-
-    fn sight(&self) -> MutexGuard<'_, LeaderSight> {
-        self.sight.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A leader has sent something.
-    pub(super) fn hear(&self, leader: ReplicaId) {
-        let mut sight = self.sight();
-        sight.known_at = self.shared.environment.now();
-        if sight.heard.replace(leader) != Some(leader) {
-            drop(sight);
-            self.sightings.send_modify(|count| *count += 1);
-            self.shared.changes.mark(self.id());
-        }
-    }
-
-    /// The node is lost: a leader there is one only when it is heard of again.
-    pub(super) fn forget_leader_on(&self, node: NodeId) {
-        if self.leader().is_some_and(|leader| leader.node == node && leader.replica != self.id()) {
-            self.sight().heard = None;
-            self.shared.changes.mark(self.id());
-        }
-    }
-
     /// The voters of the latest membership that this replica knows of.
     pub fn voters(&self) -> Vec<Placement> {
         let membership = self.membership();
@@ -404,14 +376,6 @@ impl Replica {
     /// Whether leadership was not confirmed when it was tried last.
     pub(super) fn is_doubted(&self) -> bool {
         self.doubted.load(Relaxed)
-    }
-
-    /// For how long no leader is known; zero while one is.
-    pub fn leaderless_for(&self) -> Duration {
-        if self.leader().is_some() {
-            return Duration::ZERO;
-        }
-        self.shared.environment.now().since(self.sight().known_at)
     }
 
     /// Why the replica has stopped by itself, if it has.

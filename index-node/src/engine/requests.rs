@@ -181,6 +181,10 @@ impl Replica {
                 ClientWriteError::ForwardToLeader(forward) => match forward.reason {
                     ForwardReason::LeaseExpired => Ok(Proposed::Unconfirmed),
                     ForwardReason::LeadershipTransfer => Err(self.await_successor().await),
+                    // By now this replica follows, or votes for somebody.
+                    ForwardReason::NotLeader if forward.leader_id.is_none() => {
+                        Err(self.await_successor().await)
+                    }
                     ForwardReason::NotLeader => Err(self.forwarded(forward)),
                 },
                 ClientWriteError::LogEntryDiscarded(_) => {
@@ -274,7 +278,9 @@ impl Replica {
             return Ok(());
         }
         match self.reads.confirm().await {
-            Err(RequestError::WrongLeader { .. }) if self.is_leader() => {
+            Err(RequestError::WrongLeader { leader, .. })
+                if leader.is_none() || self.is_leader() =>
+            {
                 Err(self.await_successor().await)
             }
             confirmed => confirmed,

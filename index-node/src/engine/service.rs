@@ -1,6 +1,6 @@
 //! `IndexService` over the replicas of this node: checks what comes in, and converts at the edge.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use prost::Message;
@@ -25,6 +25,9 @@ pub const VALUE_BYTES_MAX: usize = 65_536;
 pub const ETAG_BYTES_MAX: usize = 256;
 /// The most items of a page.
 pub const LIST_LIMIT_MAX: u32 = 1_000;
+
+/// A request that took longer than this is worth a line in the log.
+const SLOW: Duration = Duration::from_millis(20);
 
 /// What clients call.
 #[derive(Clone)]
@@ -110,7 +113,11 @@ impl IndexApi {
     ) -> Result<T, Status> {
         let began = self.host.now();
         let answer = work.await;
-        instruments::request(method, &answer, self.host.now().since(began));
+        let took = self.host.now().since(began);
+        instruments::request(method, &answer, took);
+        if took > SLOW {
+            tracing::debug!(method, ?took, refusal = ?answer.as_ref().err(), "a request took long");
+        }
         if let Err(error) = &answer {
             runtime::mark!("request refused", error);
         }

@@ -70,6 +70,12 @@ pub enum Bug {
     ApplyDiffers,
     /// A group whose leader was suspected in vain once is never looked at again.
     DismissedForEver,
+    /// Load counts as it was when a partition was first looked at.
+    StaleHeat,
+    /// Leaderships are moved for load although it is as even as it can be.
+    BalanceRestless,
+    /// Where leadership has moved, load stays with the former leader, too.
+    LoadCountedTwice,
     /// A slow node counts as one that may lead.
     SlowNodeKeepsLeading,
     /// A node is slow by what it says of itself alone, however its peers are, and however many are slow.
@@ -81,7 +87,7 @@ pub enum Bug {
 }
 
 impl Bug {
-    pub const ALL: [Bug; 32] = [
+    pub const ALL: [Bug; 35] = [
         Bug::CutOffLeaderReads,
         Bug::RangeCheckMissing,
         Bug::AcknowledgedBeforeSync,
@@ -110,6 +116,9 @@ impl Bug {
         Bug::ConditionIgnored,
         Bug::ApplyDiffers,
         Bug::DismissedForEver,
+        Bug::StaleHeat,
+        Bug::BalanceRestless,
+        Bug::LoadCountedTwice,
         Bug::SlowNodeKeepsLeading,
         Bug::EverybodySlow,
         Bug::QuarantineForEver,
@@ -147,6 +156,9 @@ impl Bug {
             Bug::ConditionIgnored => "condition-ignored",
             Bug::ApplyDiffers => "apply-differs",
             Bug::DismissedForEver => "dismissed-for-ever",
+            Bug::StaleHeat => "stale-heat",
+            Bug::BalanceRestless => "balance-restless",
+            Bug::LoadCountedTwice => "load-counted-twice",
             Bug::SlowNodeKeepsLeading => "slow-node-keeps-leading",
             Bug::EverybodySlow => "everybody-slow",
             Bug::QuarantineForEver => "quarantine-for-ever",
@@ -226,6 +238,13 @@ impl Bug {
             Bug::ApplyDiffers => "Replicas with an odd id do not see that a deleted key existed.",
             Bug::DismissedForEver => {
                 "A group whose leader was suspected in vain once is never looked at again."
+            }
+            Bug::StaleHeat => "Load counts as it was when a partition was first looked at.",
+            Bug::BalanceRestless => {
+                "Leaderships are moved for load although it is as even as it can be."
+            }
+            Bug::LoadCountedTwice => {
+                "Where leadership has moved, load stays with the former leader, too."
             }
             Bug::SlowNodeKeepsLeading => "A slow node counts as one that may lead.",
             Bug::EverybodySlow => {

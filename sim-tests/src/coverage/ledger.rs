@@ -106,6 +106,26 @@ const REASONS: &[Reason] = &[
         text: "even leader counts",
         mark: "balance: leader counts were evened",
     },
+    Reason {
+        kinds: STARTED,
+        text: ": leadership of partition",
+        mark: "heat: leadership was moved for load",
+    },
+    Reason {
+        kinds: STARTED,
+        text: ": a replica of partition",
+        mark: "heat: a replica was moved for load",
+    },
+    Reason {
+        kinds: STARTED,
+        text: "is overloaded (",
+        mark: "heat: an overloaded node was relieved",
+    },
+    Reason {
+        kinds: STARTED,
+        text: " in exchange for ",
+        mark: "heat: two partitions were exchanged",
+    },
 ];
 
 /// A text in the error that an operation ended with or waits on.

@@ -205,7 +205,9 @@ fn begins_nothing_while_braked(before: &ZoneState, after: &ZoneState) -> Result<
     for (id, operation) in after.operations().iter() {
         let held_back = match operation.kind {
             OperationKind::Repair(_) | OperationKind::MoveReplica(_) => true,
-            OperationKind::TransferLeader { .. } => operation.origin == Origin::Balance,
+            OperationKind::TransferLeader { .. } => {
+                matches!(operation.origin, Origin::Balance | Origin::Heat)
+            }
             OperationKind::Takeover { .. } | OperationKind::Drain { .. } => false,
         };
         let asked_for = operation.origin == Origin::Operator && operation.parent.is_none();

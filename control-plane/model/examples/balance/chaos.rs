@@ -143,8 +143,12 @@ fn settle(
     let (mut moves, mut memory) = (0, Memory::default());
     for step in 0..PLANS_MAX {
         let time = ZoneTime(start_ms + ROUND_MS + step as u64);
-        let snapshot =
-            Snapshot { time, nodes: nodes.to_vec(), partitions: partitions.to_vec(), memory };
+        let snapshot = Snapshot {
+            time,
+            nodes: nodes.to_vec(),
+            partitions: partitions.to_vec(),
+            memory: memory.clone(),
+        };
         let plan = plan(snapshot, policy, 1, EFFORT_DEFAULT).expect("all of it is sound");
         memory = plan.memory;
         let mut carried_out = 0;

@@ -135,7 +135,7 @@ fn carry_out(planner: &mut Planner, plan: &BalancePlan) {
         let change = Change::Partition { index: action.index, partition };
         planner.apply(change).expect("it is well formed");
     }
-    planner.apply(Change::Memory { memory: plan.memory }).expect("it is well formed");
+    planner.apply(Change::Memory { memory: plan.memory.clone() }).expect("it is well formed");
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]

@@ -178,7 +178,7 @@ impl Applier<'_> {
             }
             Action::SummarizeHeat { summary } => self.summarize_heat(summary),
             Action::RememberBalance { memory } => {
-                self.state.balance.insert((), *memory);
+                self.state.balance.insert((), memory.clone());
                 Ok(Applied::Done)
             }
         }

@@ -105,10 +105,14 @@ impl Measure {
     /// How far a node's share in a dimension may be off if each piece's heat may by a part of it, and they
     /// are off independently. Counts are not.
     pub fn noise(&self, planner: &Planner, node: u32, column: usize, part: f64) -> f64 {
-        match planner.holdings[node as usize].squares.get(column) {
-            Some(squares) => (*squares as f64).sqrt() * self.units[node as usize][column] * part,
-            None => 0.0,
-        }
+        let holding = &planner.holdings[node as usize];
+        let (Some(squares), Some(own)) =
+            (holding.squares.get(column), holding.own_squares.get(column))
+        else {
+            return 0.0;
+        };
+        let variance = *squares as f64 * part * part + *own as f64;
+        variance.sqrt() * self.units[node as usize][column]
     }
 
     /// How uneven a node is: the squares of its shares, each by the node's part of the zone. Its sum over

@@ -124,19 +124,15 @@ impl Planner {
         policy.check()?;
         let mut work = Work::new(self, policy, seed, effort);
         let before = work.score();
+        let now = Rest::of(&work);
+        let rest = self.memory.rest.as_ref().and_then(|rest| rest.kept(&now, &work));
         safety::restore(&mut work);
         let is_safe = work.actions.is_empty();
-        let noise = work.worst_noise();
-        let now = Rest::of(self, permille_of(before.worst_share_ppm));
         let mut memory = Memory {
             above_since: self.above_since(policy, before.worst_share_ppm).filter(|_| evens_out),
             counts_rest: None,
-            rest: self
-                .memory
-                .rest
-                .filter(|_| is_safe)
-                .and_then(|rest| rest.kept(&now, policy, noise)),
-            ..self.memory
+            rest: rest.filter(|_| is_safe),
+            ..self.memory.clone()
         };
         work.is_at_rest = memory.rest.is_some();
         let mut is_settling = relief::relieve(&mut work, Goal::Overload);
@@ -150,9 +146,7 @@ impl Planner {
             if (has_lasted && memory.rest.is_none()) || self.memory.is_settling {
                 let goes_on = relief::relieve(&mut work, Goal::Balance);
                 is_settling |= goes_on;
-                let at_least = now.worst_share_permille.max(policy.stop_at_permille);
-                let rest = Rest { worst_share_permille: at_least, ..now };
-                memory.rest = (!goes_on).then_some(rest);
+                memory.rest = (!goes_on).then_some(now);
             }
             if work.actions.is_empty() && !is_settling {
                 memory.counts_rest = even_counts(&mut work);
@@ -200,11 +194,6 @@ impl Planner {
         let is_above = worst_share_ppm > u64::from(policy.act_above_permille) * 1_000;
         is_above.then(|| self.memory.above_since.unwrap_or(self.time))
     }
-}
-
-/// Millionths as thousandths.
-fn permille_of(share_ppm: u64) -> u32 {
-    u32::try_from(share_ppm / 1_000).unwrap_or(u32::MAX)
 }
 
 /// Evens out counts, unless nothing was left to be done the last time and counts are as they were. Returns

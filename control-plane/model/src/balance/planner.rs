@@ -36,6 +36,8 @@ pub struct Holding {
     pub load: Amounts,
     /// The squares of its pieces, for how far reports of them may be off all in all.
     pub(super) squares: [u128; DIMENSIONS],
+    /// The squares of what they may be off by beside that.
+    pub(super) own_squares: [u128; DIMENSIONS],
     pub leaders: u32,
     pub replicas: u32,
     /// Ends of running moves.
@@ -150,7 +152,8 @@ impl Planner {
                 (&mut self.holdings[*node as usize], &mut self.residents[*node as usize]);
             for (dimension, heat) in partition.heat_on(*node).iter().enumerate() {
                 holding.load[dimension] += heat;
-                holding.squares[dimension] += u128::from(*heat) * u128::from(*heat);
+                holding.squares[dimension] += square(*heat);
+                holding.own_squares[dimension] += square(off_by(*heat, partition));
             }
             holding.replicas += 1;
             holding.leaders += u32::from(replica == usize::from(partition.leader));
@@ -172,7 +175,8 @@ impl Planner {
                 (&mut self.holdings[*node as usize], &mut self.residents[*node as usize]);
             for (dimension, heat) in partition.heat_on(*node).iter().enumerate() {
                 holding.load[dimension] -= heat;
-                holding.squares[dimension] -= u128::from(*heat) * u128::from(*heat);
+                holding.squares[dimension] -= square(*heat);
+                holding.own_squares[dimension] -= square(off_by(*heat, partition));
             }
             holding.replicas -= 1;
             holding.leaders -= u32::from(replica == usize::from(partition.leader));
@@ -234,8 +238,8 @@ impl Planner {
     }
 
     /// What the next plan knows of those before it.
-    pub fn memory(&self) -> Memory {
-        self.memory
+    pub fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     pub fn nodes(&self) -> &[NodeView] {
@@ -250,6 +254,15 @@ impl Planner {
     pub fn holding(&self, node: u32) -> Option<&Holding> {
         self.holdings.get(node as usize)
     }
+}
+
+fn square(amount: u64) -> u128 {
+    u128::from(amount) * u128::from(amount)
+}
+
+/// What a partition's heat may be off by, by its own noise. Amounts are bounded: it does not overflow.
+fn off_by(heat: u64, partition: &PartitionView) -> u64 {
+    heat * u64::from(partition.noise_permille) / 1_000
 }
 
 impl Holding {

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     measure::permille,
-    planner::Planner,
     policy::BalancePolicy,
-    snapshot::{Amounts, DIMENSIONS},
+    snapshot::{Amounts, DIMENSIONS, NodeView},
+    work::Work,
 };
-use crate::ids::{ZoneTime, millis};
+use crate::ids::{NodeId, ZoneTime, millis};
 
 /// A load that is off by more than this part of what it was, in thousandths, is another load.
 const LOAD_CHANGE_PERMILLE: u64 = 100;
@@ -23,11 +23,11 @@ const LOAD_CHANGE_PERMILLE: u64 = 100;
 const NOISE_TIMES: f64 = 3.0;
 
 /// The zone when nothing was left to be done for evenness.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rest {
     pub since: ZoneTime,
-    /// The most loaded node's share.
-    pub worst_share_permille: u32,
+    /// Each node's share, in its worst dimension, by id.
+    pub shares_permille: Vec<(NodeId, u32)>,
     /// All load, and what the nodes that stay can bear.
     pub load: Amounts,
     pub capacity: Amounts,
@@ -39,10 +39,16 @@ pub struct Rest {
 }
 
 impl Rest {
-    pub(super) fn of(planner: &Planner, worst_share_permille: u32) -> Self {
+    /// The zone as it is at the beginning of a plan.
+    pub(super) fn of(work: &Work<'_>) -> Self {
+        let planner = work.planner;
+        let shares = planner.nodes.iter().zip(&work.stress);
+        let mut shares: Vec<(NodeId, u32)> =
+            shares.map(|(node, stress)| (node.id, permille(*stress))).collect();
+        shares.sort_unstable();
         let mut rest = Self {
             since: planner.time,
-            worst_share_permille,
+            shares_permille: shares,
             load: [0; DIMENSIONS],
             capacity: [0; DIMENSIONS],
             receiving_nodes: 0,
@@ -65,25 +71,41 @@ impl Rest {
     }
 
     /// The rest as it goes on; none if it has been another zone for as long as the policy wants something to last.
-    ///
-    /// `noise`: how far the worst share may be off.
-    pub(super) fn kept(self, now: &Self, policy: &BalancePolicy, noise: f64) -> Option<Self> {
-        if self.holds(now, policy, noise) {
-            return Some(Self { disturbed_since: None, ..self });
+    pub(super) fn kept(&self, now: &Self, work: &Work<'_>) -> Option<Self> {
+        if self.holds(now, work) {
+            return Some(Self { disturbed_since: None, ..self.clone() });
         }
         let since = self.disturbed_since.unwrap_or(now.since);
-        let has_lasted = millis(now.since.since(since)) >= policy.act_after_ms;
-        (!has_lasted).then_some(Self { disturbed_since: Some(since), ..self })
+        let has_lasted = millis(now.since.since(since)) >= work.policy.act_after_ms;
+        (!has_lasted).then(|| Self { disturbed_since: Some(since), ..self.clone() })
     }
 
-    /// Whether it is still the same zone under the same load, no node of which stands out further by the width of
-    /// the policy's band and by what noise may make of it.
-    fn holds(&self, now: &Self, policy: &BalancePolicy, noise: f64) -> bool {
-        let band = policy.act_above_permille.saturating_sub(policy.stop_at_permille)
-            + permille(noise * NOISE_TIMES);
+    /// The greatest share.
+    pub fn worst_share_permille(&self) -> u32 {
+        self.shares_permille.iter().map(|(_, share)| *share).max().unwrap_or(0)
+    }
+
+    /// What a node's share was, or what is even enough if that is more.
+    fn share_permille(&self, node: NodeId, policy: &BalancePolicy) -> u32 {
+        let at = self.shares_permille.binary_search_by_key(&node, |(id, _)| *id);
+        let known = at.ok().and_then(|at| self.shares_permille.get(at));
+        known.map_or(0, |(_, share)| *share).max(policy.stop_at_permille)
+    }
+
+    /// Whether it is still the same zone under the same load, no node of which stands out further than it did by
+    /// the width of the policy's band and by what noise may make of it.
+    fn holds(&self, now: &Self, work: &Work<'_>) -> bool {
+        let policy = work.policy;
+        let band = policy.act_above_permille.saturating_sub(policy.stop_at_permille);
+        let stands_out = |(index, node): (u32, &NodeView)| {
+            let noise = permille(work.noise_of(index) * NOISE_TIMES);
+            let share = permille(work.stress[index as usize]);
+            let may_be = self.share_permille(node.id, policy) + band + noise;
+            !node.is_leaving && share > may_be
+        };
         let nodes = |rest: &Self| (rest.capacity, rest.receiving_nodes, rest.leading_nodes);
         nodes(self) == nodes(now)
-            && now.worst_share_permille <= self.worst_share_permille.saturating_add(band)
+            && !(0..).zip(&work.planner.nodes).any(stands_out)
             && (0..DIMENSIONS).all(|dimension| {
                 let (was, is) = (self.load[dimension], now.load[dimension]);
                 let idle = part(self.capacity[dimension], policy.idle_permille.into());

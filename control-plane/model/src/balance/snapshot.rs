@@ -99,6 +99,9 @@ pub struct PartitionView {
     /// What its leader's node bears, and what each follower's does.
     pub leader_heat: Amounts,
     pub follower_heat: Amounts,
+    /// By how much its heat may be off beside what the policy says, in thousandths: of few requests the rate is
+    /// known badly.
+    pub noise_permille: u16,
     /// It was changed a short while ago: until then, only safety and overload change it again.
     pub cooldown_until: ZoneTime,
     /// What has left which node, lately; few partitions have any. A leader's replica that moves leaves
@@ -150,7 +153,7 @@ pub(super) fn shares_domain(nodes: &[NodeView], replicas: &[u32]) -> bool {
 }
 
 /// What one plan has to know of the plans before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     /// What earlier plans gained of what they promised, in thousandths: see [`Memory::judged`].
     pub realised_gain_permille: u32,

@@ -93,6 +93,7 @@ pub(super) fn check_partition(
     let shares = [
         ("split_left_permille", partition.split_left_permille, 999),
         ("hottest_key_permille", partition.hottest_key_permille, 1_000),
+        ("noise_permille", partition.noise_permille, 1_000),
     ];
     for (field, found, max) in shares {
         if found > max {

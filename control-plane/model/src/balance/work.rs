@@ -283,17 +283,11 @@ impl<'a> Work<'a> {
         self.planner.nodes[node as usize].id
     }
 
-    /// How far the share of the most loaded node may be off, if reports of heat may as the policy says: the most of
-    /// any node, in its worst column.
-    pub fn worst_noise(&self) -> f64 {
+    /// How far a node's share may be off, in its worst column, if reports of heat may as the policy says.
+    pub fn noise_of(&self, node: u32) -> f64 {
         let part = f64::from(self.policy.noise_permille) / 1_000.0;
-        let nodes = (0..self.rows.len() as u32)
-            .filter(|node| !self.planner.nodes[*node as usize].is_leaving);
-        let noise = nodes.map(|node| {
-            let (_, column) = self.measure.stress(node, &self.rows[node as usize], HEAT);
-            self.measure.noise(self.planner, node, column, part)
-        });
-        noise.fold(0.0, f64::max)
+        let (_, column) = self.measure.stress(node, &self.rows[node as usize], HEAT);
+        self.measure.noise(self.planner, node, column, part)
     }
 
     /// How good the zone is, proposals included.

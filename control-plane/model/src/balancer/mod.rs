@@ -104,7 +104,7 @@ impl Balancer {
             self.policy = sight.state.balance_policy().clone();
             // What the policy before found not worth doing, this one may.
             let memory = self.picture.planner().memory();
-            let memory = Memory { rest: None, counts_rest: None, ..memory };
+            let memory = Memory { rest: None, counts_rest: None, ..memory.clone() };
             self.picture.apply(Change::Memory { memory });
         }
         match sight.state.shadow_policy() {
@@ -113,7 +113,7 @@ impl Balancer {
             Some(policy) => self.shadow = Some(Shadow::new(policy.clone())),
         }
         if self.report.is_none() {
-            let memory = sight.state.balance_memory().copied().unwrap_or_default();
+            let memory = sight.state.balance_memory().cloned().unwrap_or_default();
             self.picture.apply(Change::Memory { memory });
         }
         let departures = Departures::of(sight.state, &self.policy);
@@ -144,7 +144,7 @@ impl Balancer {
         };
         let plan = plan.ok()?;
         self.plan_in_the_shadow(&plan);
-        self.picture.apply(Change::Memory { memory: plan.memory });
+        self.picture.apply(Change::Memory { memory: plan.memory.clone() });
         let is_for_evenness = plan.actions.iter().any(|action| action.goal == Goal::Balance);
         if is_for_evenness && self.promise.is_none() {
             let before_ppm = plan.before.worst_share_ppm;
@@ -157,8 +157,8 @@ impl Balancer {
     /// Plans by the shadow policy from the same picture, for the comparison alone.
     fn plan_in_the_shadow(&mut self, active: &BalancePlan) {
         let Some(shadow) = &mut self.shadow else { return };
-        let memory = self.picture.planner().memory();
-        self.picture.apply(Change::Memory { memory: shadow.memory });
+        let memory = self.picture.planner().memory().clone();
+        self.picture.apply(Change::Memory { memory: shadow.memory.clone() });
         let planned = self.picture.planner().plan_measured_by(
             &self.policy,
             shadow.policy(),
@@ -183,8 +183,8 @@ impl Balancer {
         let proposals = proposals::of(sight, plan, &self.picture, &departures, &self.policy);
         let report = BalanceReport::of(plan, &proposals, self.picture.time());
         self.report = Some(report.after(self.report.as_ref()));
-        let memory = plan.memory.lasting();
-        let known = sight.state.balance_memory().copied().unwrap_or_default();
+        let memory = plan.memory.clone().lasting();
+        let known = sight.state.balance_memory().cloned().unwrap_or_default();
         let note = (known != memory).then_some(Action::RememberBalance { memory });
         proposals.into_actions().into_iter().chain(note).collect()
     }
@@ -205,7 +205,7 @@ impl Balancer {
     /// The planner's memory, with what has come of a promise that can be judged by now.
     fn judged(&mut self) -> Memory {
         let planner = self.picture.planner();
-        let memory = planner.memory();
+        let memory = planner.memory().clone();
         let Some(promise) = &mut self.promise else { return memory };
         if self.is_moving {
             promise.ended_at = None;

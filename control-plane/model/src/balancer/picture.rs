@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use planted::Bug;
+
 use crate::{
     balance::{
         AMOUNT_MAX, Amounts, BalancePolicy, Change, DEPARTURES_MAX, DIMENSIONS, NO_LEADER,
@@ -199,7 +201,12 @@ impl Picture {
         let cooldown = Duration::from_millis(policy.cooldown_ms);
         let load = sight.heat.of_partition(id, sight.now);
         let stored_bytes = sight.view.stored_bytes_of(id);
-        let (leader_heat, follower_heat) = amounts(load.as_ref(), stored_bytes);
+        let (mut leader_heat, mut follower_heat) = amounts(load.as_ref(), stored_bytes);
+        if planted::is_planted(Bug::StaleHeat)
+            && let Some(known) = self.partition(id)
+        {
+            (leader_heat, follower_heat) = (known.leader_heat, known.follower_heat);
+        }
         Some(PartitionView {
             id,
             nodes,
@@ -211,6 +218,7 @@ impl Picture {
             hottest_key_permille: hottest_key_permille(sight, id),
             leader_heat,
             follower_heat,
+            noise_permille: load.as_ref().map_or(0, noise_permille),
             cooldown_until: left
                 .iter()
                 .map(|left| left.at.after(cooldown))
@@ -273,6 +281,18 @@ fn amounts(load: Option<&PartitionLoad>, stored_bytes: u64) -> (Amounts, Amounts
     follower[1] = amount(rates.writes_per_second * wanted);
     follower[PROCESSOR] = amount(apply_us * wanted);
     (leader, follower)
+}
+
+/// By how much a short average of so few requests may be off, in thousandths. As much is known of a rate as of the
+/// requests in twice the average's mean age (an exponential average's variance is half of one report's over that),
+/// and what a request costs is known from one in eight of them, which are not all alike.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn noise_permille(load: &PartitionLoad) -> u16 {
+    const SECONDS: f64 = 2.0 * 14.4;
+    const SAMPLING: f64 = 1.5;
+    let requests = (load.short.reads_per_second + load.short.writes_per_second) * SECONDS;
+    let part = SAMPLING / requests.max(1.0).sqrt();
+    (part.min(1.0) * 1_000.0) as u16
 }
 
 /// To the nearest whole; beyond all bounds is the bound.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use planted::Bug;
+
 use crate::{
     balance::{BalanceAction, BalancePlan, BalancePolicy, Goal, Tool},
     command::{Action, ChangeProposal, ChangePurpose, TransferProposal},
@@ -59,6 +61,9 @@ pub(super) fn of(
         }
     }
     let mut proposals = Proposals::default();
+    if planted::is_planted(Bug::BalanceRestless) && able.is_empty() {
+        proposals.transfers.extend(filter.restless());
+    }
     for action in meant {
         let is_whole = action.exchanged_with.is_none_or(|other| able.contains(&other));
         if !is_whole || !able.contains(&action.partition) {
@@ -131,6 +136,20 @@ impl<'a> Filter<'a> {
             loads: Loads::of(state),
             transfers_left: max.saturating_sub(running.count()),
         }
+    }
+
+    /// Some transfer that nothing speaks for.
+    fn restless(&self) -> Option<TransferProposal> {
+        let Sight { state, view, now, .. } = *self.sight;
+        let mut seats = state
+            .partitions()
+            .iter()
+            .filter_map(|(id, partition)| self.takers.seat(view, *id, partition, now));
+        let seat = seats.find(|seat| seat.eligible.len() > 1)?;
+        let to = seat.eligible.iter().find(|node| **node != seat.current)?;
+        let reason = "nothing speaks for it".to_owned();
+        let (partition, from) = (seat.partition, seat.current);
+        Some(TransferProposal { partition, from, to: *to, reason, parent: None })
     }
 
     /// Whether it can be done, and if so, counts it.

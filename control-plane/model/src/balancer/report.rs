@@ -17,7 +17,7 @@ pub struct BalanceReport {
     pub planned_share_permille: u32,
     /// Evening out goes on.
     pub is_settling: bool,
-    /// It has come to its end, until the zone is another.
+    /// It has come to its end, and the zone is none other since.
     pub is_at_rest: bool,
     /// Since when the worst share has been above the policy's band.
     pub above_since: Option<ZoneTime>,
@@ -42,7 +42,11 @@ impl BalanceReport {
             worst_share_permille: permille(plan.before.worst_share_ppm),
             planned_share_permille: permille(plan.after.worst_share_ppm),
             is_settling: plan.memory.is_settling,
-            is_at_rest: plan.memory.rest.is_some(),
+            is_at_rest: plan
+                .memory
+                .rest
+                .as_ref()
+                .is_some_and(|rest| rest.disturbed_since.is_none()),
             above_since: plan.memory.above_since,
             transfers: proposals.transfers.len(),
             moves: proposals.changes.len(),

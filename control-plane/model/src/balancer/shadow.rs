@@ -89,7 +89,7 @@ impl Shadow {
         shadow: &BalancePlan,
         worst_share_ppm: u64,
     ) {
-        self.memory = shadow.memory;
+        self.memory = shadow.memory.clone();
         let comparison = self.comparison.get_or_insert(Comparison {
             set_by: self.policy.set_by,
             began_at: at,

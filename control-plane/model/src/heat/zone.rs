@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use planted::Bug;
+
 use super::{
     HOTTEST_MAX, Rates,
     cell::{Cell, Sight, Slot},
@@ -202,7 +204,9 @@ impl ZoneHeat {
             if before.leader == slot {
                 self.change(slot, was, Some((cell.sight(), cell.shed_per_second)), now);
             } else {
-                self.change(before.leader, was, None, now);
+                if !planted::is_planted(Bug::LoadCountedTwice) {
+                    self.change(before.leader, was, None, now);
+                }
                 self.change(slot, None, Some((cell.sight(), cell.shed_per_second)), now);
             }
         } else {

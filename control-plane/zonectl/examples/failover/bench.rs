@@ -55,6 +55,9 @@ impl Bench {
             .collect();
         let environment = Environment::production();
         let directory = tempfile::Builder::new().prefix("isotherm-failover-").tempdir()?;
+        if let Some(filter) = &arguments.log_filter {
+            runtime::telemetry::init_logging_to(filter, &directory.path().join("failover.log"))?;
+        }
         Ok(Self {
             noise: NoiseWatch::start(&environment, directory.path())?,
             environment,

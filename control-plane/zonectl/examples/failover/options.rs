@@ -47,7 +47,7 @@ pub struct Arguments {
     /// Keep logs and data, and say where.
     #[arg(long)]
     pub keep: bool,
-    /// What the zone's processes log [default: info].
+    /// What the zone's processes log [default: info], and this program with its client [default: nothing].
     #[arg(long, value_name = "FILTER")]
     pub log_filter: Option<String>,
 }

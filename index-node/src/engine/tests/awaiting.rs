@@ -87,6 +87,43 @@ async fn a_leader_that_hands_over_answers_when_it_knows_who_leads() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_handed_over_names_its_successor_before_its_own_disk_has_noted_it() {
+    let zone = Zone::simulated(3, EngineOptions::default()).await;
+    let leader = zone.found(&[1, 2, 3]).await;
+    zone.put(leader, "b", "one").await.unwrap();
+    let next = (1..=3).find(|node| *node != leader).unwrap();
+    zone.caught_up(next, leader).await;
+    let sync = Duration::from_millis(60);
+    zone.disk(leader).set_sync_delay(sync, sync);
+    let replica = zone.replica(leader);
+    replica.raft.trigger().transfer_leader(placement(next).replica.0).await.unwrap();
+    let began = tokio::time::Instant::now();
+    assert_eq!(zone.put(leader, "b", "two").await, Err(led_by(next)));
+    assert!(began.elapsed() < sync / 2, "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_under_way_is_waited_for() {
+    let zone = Zone::simulated(3, EngineOptions::default()).await;
+    let leader = zone.found(&[1, 2, 3]).await;
+    zone.host(leader).requests_settled().await;
+    for node in 1..=3 {
+        zone.disk(node).stall_syncs(true);
+    }
+    let limit = Duration::from_millis(100);
+    let host = zone.host(leader);
+    let (written, ()) = tokio::join!(zone.put(leader, "b", "one"), async {
+        let early = tokio::time::timeout(limit, host.requests_settled()).await;
+        assert!(early.is_err(), "the write is not committed");
+        for node in 1..=3 {
+            zone.disk(node).stall_syncs(false);
+        }
+        host.requests_settled().await;
+    });
+    written.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_leader_whose_quorum_has_not_confirmed_it_for_long_asks_before_it_refuses() {
     let options = EngineOptions {
         heartbeat_interval: Duration::from_secs(3_600),

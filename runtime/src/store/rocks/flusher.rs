@@ -13,11 +13,14 @@ use std::{
         mpsc::{Receiver, SendError, Sender, channel},
     },
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::Engine;
 use crate::store::{StoreError, SyncDone, instruments};
+
+/// A sync that took longer than this is worth a line in the log.
+const SLOW: Duration = Duration::from_millis(10);
 
 pub(super) struct Flusher {
     /// None only while dropping.
@@ -66,7 +69,11 @@ fn run(engine: &Engine, queue: &Receiver<SyncDone>) {
         waiting.extend(queue.try_iter());
         let start = Instant::now();
         let outcome = engine.sync();
-        instruments::synced(start.elapsed(), waiting.len());
+        let took = start.elapsed();
+        instruments::synced(took, waiting.len());
+        if took > SLOW {
+            tracing::debug!(?took, waiters = waiting.len(), "a sync took long");
+        }
         for done in waiting {
             done(outcome.clone());
         }

@@ -22,7 +22,7 @@ pub struct RunArguments {
     /// Carry out a scenario: the name of a shipped one, or a file; exit code 0 says that it ended as
     /// written there
     #[arg(long, value_name = "NAME", conflicts_with_all = ["members", "index_nodes", "partitions",
-        "replace_after_seconds", "faults_seconds", "sabotage"])]
+        "replace_after_seconds", "faults_seconds", "load", "sabotage"])]
     pub scenario: Option<String>,
     /// Write what happens to standard error as it happens
     #[arg(long, value_name = "WHAT", num_args = 0..=1, default_missing_value = "processes")]
@@ -57,7 +57,7 @@ pub struct SweepArguments {
     /// Instead of the zones and faults that the seeds draw: a shipped scenario by name, a scenario's
     /// file, or `all` shipped scenarios one after the other, each with every seed
     #[arg(long, value_name = "NAME", conflicts_with_all = ["members", "index_nodes", "partitions",
-        "replace_after_seconds", "faults_seconds", "sabotage"])]
+        "replace_after_seconds", "faults_seconds", "load", "sabotage"])]
     pub scenario: Option<String>,
     /// How many seeds are simulated at the same time
     #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u16).range(1..))]
@@ -169,6 +169,9 @@ pub struct ZoneArguments {
     /// Simulated seconds in which things go wrong
     #[arg(long, value_name = "SECONDS")]
     faults_seconds: Option<u64>,
+    /// Let requests cost processor time, so that load has to be spread and then left alone
+    #[arg(long)]
+    load: bool,
     /// Break something on purpose, to see it found: acknowledge-before-sync
     #[arg(long, value_name = "WHAT")]
     sabotage: Option<Sabotage>,
@@ -231,6 +234,7 @@ impl ZoneArguments {
             sabotage: self.sabotage,
             ..drawn
         };
+        let zone = if self.load { zone.under_load(seed) } else { zone };
         let usual = RunOptions::default();
         let faults_for = self.faults_seconds.map_or(usual.faults_for, Duration::from_secs);
         RunOptions { zone, faults_for, ..usual }
@@ -250,6 +254,9 @@ impl ZoneArguments {
             .filter_map(|(flag, number)| Some(((*flag).to_owned(), (*number)?.to_string())))
             .flat_map(|(flag, number)| [flag, number])
             .collect();
+        if self.load {
+            flags.push("--load".to_owned());
+        }
         if let Some(sabotage) = self.sabotage {
             flags.extend(["--sabotage".to_owned(), sabotage.name().to_owned()]);
         }

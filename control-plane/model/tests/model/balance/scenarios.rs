@@ -295,9 +295,9 @@ fn running_changes_count_as_done_and_hold_budgets() {
 #[test]
 fn what_earlier_plans_did_not_realise_makes_plans_more_careful() {
     let memory = Memory::default();
-    assert_eq!(memory.judged(0, 0), memory);
-    assert_eq!(memory.judged(100, 100).realised_gain_permille, 1_000);
-    let poor = (0..40).fold(memory, |memory, _| memory.judged(100, 10));
+    assert_eq!(memory.clone().judged(0, 0), memory);
+    assert_eq!(memory.clone().judged(100, 100).realised_gain_permille, 1_000);
+    let poor = (0..40).fold(memory.clone(), |memory, _| memory.judged(100, 10));
     assert!((100..150).contains(&poor.realised_gain_permille), "{poor:?}");
     let count = |memory: Memory| {
         let mut zone = Layout { load_percent: 10, ..EVEN }.skewed(2);

@@ -148,8 +148,8 @@ impl Zone {
 
     /// Carries a plan out; returns what changed, for a planner that goes on.
     pub fn carry_out(&mut self, plan: &BalancePlan, policy: &BalancePolicy) -> Vec<Change> {
-        self.snapshot.memory = plan.memory;
-        let mut changes = vec![Change::Memory { memory: plan.memory }];
+        self.snapshot.memory = plan.memory.clone();
+        let mut changes = vec![Change::Memory { memory: plan.memory.clone() }];
         for action in &plan.actions {
             self.carry_out_one(action, policy);
             let (index, place) = (action.index, action.index as usize);
