@@ -43,9 +43,9 @@ const LIST_PAGE_ITEMS: u32 = 7;
 /// How long nothing may have moved before the zone counts as at rest.
 const REST: Duration = Duration::from_secs(3);
 
-/// How long load must have seemed to be spread before the zone is taken at its word: averages with a half-life of ten
-/// seconds have to have followed. And how long it is watched then.
-const SPREAD_FOR: Duration = Duration::from_secs(40);
+/// How long load must have moved nothing before it counts as spread: averages with a half-life of ten seconds have to
+/// follow, and what is seen then has to last for the policy's half minute. And how long it is watched then.
+const SPREAD_FOR: Duration = Duration::from_secs(75);
 const WATCHED_FOR: Duration = Duration::from_secs(40);
 
 /// What the operator knows of the zone.

@@ -1,7 +1,7 @@
 //! G9 for load: while what is asked for stays the same, load is spread, and then nothing moves any more.
 //!
-//! The zone itself says when it is done (`GetHeat`): no node is above the policy's band, or nothing more is to be
-//! gained. From then on it is taken at its word.
+//! What is seen of few requests is never quite even, so it is not asked whether it is; when nothing has been moved for
+//! so long that anything worth it would have been, nothing may be moved any more.
 
 use std::collections::BTreeMap;
 
@@ -20,21 +20,21 @@ const HOT_KEY_MIN: f64 = 0.45;
 /// Operations by which load is spread.
 pub const ORIGIN: &str = "heat";
 
-/// Whether the zone says that there is nothing to do.
+/// Whether nothing is being done about load.
 ///
 /// # Errors
-/// With what it says instead, in words.
+/// With what is, in words.
 pub fn is_done(heat: &GetHeatResponse) -> Result<(), String> {
     let Some(balance) = &heat.balance else {
         return Err("the balancer to plan".into());
     };
-    match balance.state.as_str() {
-        "even" | "at-rest" | "idle" => Ok(()),
-        state => Err(format!(
-            "load to be spread (it is {state}, the most loaded node has {:.3} of the mean)",
+    if balance.state == "settling" {
+        return Err(format!(
+            "load to be spread (the most loaded node has {:.3} of the mean)",
             balance.worst_share
-        )),
+        ));
     }
+    Ok(())
 }
 
 /// What load has moved, in the sequence in which it began, after the operation with this id.
@@ -151,16 +151,15 @@ mod tests {
     }
 
     #[test]
-    fn only_a_zone_that_says_so_is_done() {
+    fn a_zone_that_goes_on_settling_is_not_done() {
         let said = |state: &str| GetHeatResponse {
             balance: Some(BalanceStatus { state: state.into(), ..BalanceStatus::default() }),
             ..GetHeatResponse::default()
         };
-        for state in ["even", "at-rest", "idle"] {
+        for state in ["even", "at-rest", "idle", "uneven"] {
             is_done(&said(state)).unwrap();
         }
         is_done(&said("settling")).unwrap_err();
-        is_done(&said("uneven")).unwrap_err();
         is_done(&GetHeatResponse::default()).unwrap_err();
     }
 

@@ -100,7 +100,8 @@ impl Rest {
         let stands_out = |(index, node): (u32, &NodeView)| {
             let noise = permille(work.noise_of(index) * NOISE_TIMES);
             let share = permille(work.stress[index as usize]);
-            let may_be = self.share_permille(node.id, policy) + band + noise;
+            let was = self.share_permille(node.id, policy);
+            let may_be = was.saturating_add(band).saturating_add(noise);
             !node.is_leaving && share > may_be
         };
         let nodes = |rest: &Self| (rest.capacity, rest.receiving_nodes, rest.leading_nodes);

@@ -308,3 +308,55 @@ fn hottest_key_permille(sight: &Sight<'_>, id: PartitionId) -> u16 {
     let shares = keys.map(|key| (key.share - key.share_error).clamp(0.0, 1.0));
     (shares.fold(0.0, f64::max) * 1_000.0) as u16
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::heat::Rates;
+
+    fn load(reads_per_second: f64, shed_per_second: f64) -> PartitionLoad {
+        let short = Rates {
+            reads_per_second,
+            writes_per_second: 20.0,
+            bytes_per_second: 5_000.0,
+            request_cpu_cores: 0.1,
+            apply_cpu_cores: 0.02,
+        };
+        PartitionLoad {
+            leader: None,
+            long: short,
+            short,
+            stored_bytes: 0.0,
+            waiting: 0.0,
+            shed_per_second,
+        }
+    }
+
+    #[test]
+    fn followers_bear_what_is_applied_and_all_bear_what_is_stored() {
+        let (leader, follower) = amounts(Some(&load(80.0, 0.0)), 7);
+        assert_eq!(leader, [80, 20, 5_000, 120_000, 7]);
+        assert_eq!(follower, [0, 20, 0, 20_000, 7]);
+        assert_eq!(amounts(None, 7), ([0, 0, 0, 0, 7], [0, 0, 0, 0, 7]));
+    }
+
+    #[test]
+    fn what_is_turned_away_is_wanted_as_well_within_bounds() {
+        let (leader, follower) = amounts(Some(&load(80.0, 100.0)), 0);
+        assert_eq!((leader[0], leader[PROCESSOR], follower[PROCESSOR]), (160, 240_000, 40_000));
+        let (leader, _) = amounts(Some(&load(80.0, 1e9)), 0);
+        assert_eq!(leader[PROCESSOR], 1_200_000, "ten times at most");
+        let none = PartitionLoad { short: Rates::default(), ..load(0.0, 50.0) };
+        assert_eq!(amounts(Some(&none), 0).0, [0; DIMENSIONS]);
+        let absurd = load(f64::MAX, 0.0);
+        assert_eq!(amounts(Some(&absurd), u64::MAX).0[0], AMOUNT_MAX);
+    }
+
+    #[test]
+    fn of_few_requests_little_is_known() {
+        assert_eq!(noise_permille(&load(0.0, 0.0)), 62);
+        assert_eq!(noise_permille(&load(9_980.0, 0.0)), 2);
+        let none = PartitionLoad { short: Rates::default(), ..load(0.0, 0.0) };
+        assert_eq!(noise_permille(&none), 1_000);
+    }
+}

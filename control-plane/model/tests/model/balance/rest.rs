@@ -1,7 +1,7 @@
 //! When a zone at rest is looked at again, and when not.
 
 use model::{
-    balance::{Amounts, BalancePolicy, NodeView, PROCESSOR},
+    balance::{BalancePolicy, NodeView, PROCESSOR},
     ids::NodeId,
 };
 
@@ -109,11 +109,12 @@ fn a_load_that_goes_elsewhere_ends_the_rest_although_it_is_as_much_and_as_uneven
     assert!(settle(&mut zone, &BalancePolicy::default(), 400) < 400);
     steps(&mut zone, 10);
     assert_eq!(steps(&mut zone, 100), 0);
-    let (from, small) = (zone.snapshot.partitions[0].leader_node(), Amounts::default());
-    let large = std::mem::replace(&mut zone.snapshot.partitions[0].leader_heat, small);
-    let other = zone.snapshot.partitions.iter_mut().find(|view| view.leader_node() != from);
+    let from = zone.snapshot.partitions[0].leader_node();
+    let other = zone.snapshot.partitions.iter().position(|view| view.leader_node() != from);
     let rest = zone.snapshot.memory.rest.clone().unwrap();
-    other.unwrap().leader_heat = large;
+    let large = zone.snapshot.partitions[0].leader_heat;
+    let small = std::mem::replace(&mut zone.snapshot.partitions[other.unwrap()].leader_heat, large);
+    zone.snapshot.partitions[0].leader_heat = small;
     steps(&mut zone, 10);
     let again = zone.snapshot.memory.rest.clone().unwrap();
     assert!(again.since > rest.since, "it was looked at again");
