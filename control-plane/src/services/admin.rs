@@ -17,6 +17,7 @@ use super::{
     once::Once,
     plans, refusal,
     streams::{self, UpdateStream},
+    to_wire,
 };
 use crate::{init, leader::Reign, member::Member};
 
