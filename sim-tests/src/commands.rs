@@ -1,5 +1,6 @@
-//! A second operator, who gives commands while things go wrong: moves, hand-overs, drains and their ends,
-//! cancellations, changes of the policy, at times and on nodes that follow from the seed, or that a scenario says.
+//! A second operator, who gives commands while things go wrong: moves, hand-overs, drains and their ends, plans (also
+//! such as are outrun), cancellations, changes of the policy, at times and on nodes that follow from the seed, or that a
+//! scenario says.
 //!
 //! A command that got no answer is given again under the same idempotency key, as people's tools do. In
 //! the end every node is uncordoned, so that the zone can come to rest with all of them.
@@ -8,15 +9,15 @@ use std::{
     collections::BTreeMap,
     ops::{Range, RangeInclusive},
     str::FromStr,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use proto::v1::{
-    CancelOperationRequest, DrainNodeRequest, GetPolicyRequest, ListOperationsRequest,
-    MoveReplicaRequest, NodeReference, OperationResponse, OverrideBrakeRequest,
-    RebalanceLeadersRequest, SetPolicyRequest, TransferLeaderRequest, UncordonNodeRequest,
-    admin_service_client::AdminServiceClient,
+    ApplyPlanRequest, BalancePlan, CancelOperationRequest, DrainNodeRequest, GetPolicyRequest,
+    ListOperationsRequest, MoveReplicaRequest, NodeReference, OperationResponse,
+    OverrideBrakeRequest, PlanBalanceRequest, SetPolicyRequest, TransferLeaderRequest,
+    UncordonNodeRequest, admin_service_client::AdminServiceClient,
 };
 use rand::{RngExt, rngs::StdRng};
 use runtime::{
@@ -71,7 +72,10 @@ pub enum Command {
     Uncordon {
         node: String,
     },
+    /// A plan, and its application.
     Rebalance,
+    /// Of a plan that was made a while ago: the last one that had any steps.
+    ApplyStalePlan,
     /// Of the newest operation that has not ended.
     Cancel,
     OverrideBrake {
@@ -101,6 +105,7 @@ impl Command {
             | Command::Uncordon { node } => vec![node],
             Command::MoveReplica { from, to, .. } => vec![from, to],
             Command::Rebalance
+            | Command::ApplyStalePlan
             | Command::Cancel
             | Command::OverrideBrake { .. }
             | Command::RestoreBrake
@@ -117,6 +122,7 @@ impl Command {
             Command::Drain { .. }
             | Command::Uncordon { .. }
             | Command::Rebalance
+            | Command::ApplyStalePlan
             | Command::Cancel
             | Command::OverrideBrake { .. }
             | Command::RestoreBrake
@@ -149,6 +155,7 @@ impl FromStr for Command {
             ["drain", node] => Command::Drain { node: own(node) },
             ["uncordon", node] => Command::Uncordon { node: own(node) },
             ["rebalance"] => Command::Rebalance,
+            ["apply", "a", "stale", "plan"] => Command::ApplyStalePlan,
             ["cancel"] => Command::Cancel,
             ["override", "brake", "for", given, "s"] => {
                 Command::OverrideBrake { seconds: seconds(given)? }
@@ -163,7 +170,7 @@ impl FromStr for Command {
                 return Err(format!(
                     "{text:?} is no command; one is for example \"drain node-1\", \"uncordon node-1\", \
                      \"transfer leader of 2 to node-1\", \"move replica of 2 from node-1 to node-4\", \
-                     \"rebalance\", \"cancel\", \"override brake for 10 s\", \"restore brake\" or \
+                     \"rebalance\", \"apply a stale plan\", \"cancel\", \"override brake for 10 s\", \"restore brake\" or \
                      \"set transfers_in_flight_max to 4\""
                 ));
             }
@@ -200,8 +207,9 @@ fn draw(generator: &mut StdRng, nodes: &[String], partitions: u32) -> Command {
             let value = generator.random_range(values.clone());
             Command::SetPolicy { field: (*field).to_owned(), value }
         }
-        86..94 => Command::Cancel,
-        94..97 => Command::Rebalance,
+        86..91 => Command::Cancel,
+        91..95 => Command::Rebalance,
+        95..97 => Command::ApplyStalePlan,
         // Mostly it is not engaged, and refused.
         97..99 => Command::OverrideBrake { seconds: OVERRIDE_SECONDS },
         _ => Command::RestoreBrake,
@@ -224,6 +232,14 @@ struct Commander {
     board: Board,
     /// What was asked of the policy, by key: asked again, it is the same, although the policy is another by then.
     policies: Mutex<BTreeMap<String, SetPolicyRequest>>,
+    /// The last plan that had any steps, and for which command each plan is that may have to be applied again.
+    plans: Mutex<Plans>,
+}
+
+#[derive(Default)]
+struct Plans {
+    last: Option<BalancePlan>,
+    by_key: BTreeMap<String, BalancePlan>,
 }
 
 /// Gives commands from the first phase with faults to its end, those that are written down or else drawn
@@ -241,8 +257,8 @@ pub async fn work(
     board: Board,
 ) -> anyhow::Result<()> {
     let channels = Channels::new(&environment, ChannelOptions::default())?;
-    let policies = Mutex::default();
-    let commander = Commander { environment, channels, members, board, policies };
+    let (policies, plans) = (Mutex::default(), Mutex::default());
+    let commander = Commander { environment, channels, members, board, policies, plans };
     let mut generator = seed.derive("commands", 0).generator();
     commander.board.reached(Phase::Faults).await;
     commander.board.client_starts();
@@ -357,7 +373,37 @@ impl Commander {
         }
     }
 
-    /// The number of the operation, or of the version of the policy, that the command has become, if any.
+    /// The plan of the command with this key: the same whenever it is given. A new one is made only once.
+    async fn plan(
+        &self,
+        admin: &mut AdminServiceClient<Channel>,
+        key: &str,
+        is_new: bool,
+    ) -> Result<Option<BalancePlan>, Status> {
+        let plan = {
+            let plans = self.plans();
+            let known = plans.by_key.get(key).cloned();
+            if is_new { known } else { known.or_else(|| plans.last.clone()) }
+        };
+        let plan = match plan {
+            Some(plan) => plan,
+            None if !is_new => return Ok(None),
+            None => admin.plan_balance(PlanBalanceRequest::default()).await?.into_inner(),
+        };
+        let mut plans = self.plans();
+        plans.by_key.insert(key.to_owned(), plan.clone());
+        if !plan.steps.is_empty() {
+            plans.last = Some(plan.clone());
+        }
+        Ok(Some(plan))
+    }
+
+    fn plans(&self) -> MutexGuard<'_, Plans> {
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of the operation (of several, the first), or of the version of the policy, that the command has
+    /// become, if any.
     async fn ask(&self, member: &str, command: &Command, key: &str) -> Result<Option<u64>, Status> {
         let mut admin: AdminServiceClient<Channel> =
             AdminServiceClient::new(self.channels.get(member))
@@ -400,9 +446,15 @@ impl Commander {
                     let request = UncordonNodeRequest { node: node(&name), idempotency_key };
                     admin.uncordon_node(request).await.map(|_| None)
                 }
-                Command::Rebalance => {
-                    let request = RebalanceLeadersRequest { dry_run: false, idempotency_key };
-                    admin.rebalance_leaders(request).await.map(|_| None)
+                Command::Rebalance | Command::ApplyStalePlan => {
+                    let is_new = matches!(command, Command::Rebalance);
+                    let Some(plan) = self.plan(&mut admin, key, is_new).await? else {
+                        return Ok(None);
+                    };
+                    let (zone_id, steps) = (plan.zone_id, plan.steps);
+                    let request = ApplyPlanRequest { zone_id, steps, idempotency_key };
+                    let applied = admin.apply_plan(request).await?.into_inner();
+                    Ok(applied.operation_ids.first().copied())
                 }
                 Command::OverrideBrake { seconds } => {
                     let reason = "what is lost will not come back soon".to_owned();
@@ -509,6 +561,9 @@ mod tests {
                 Command::Rebalance => {
                     seen.insert("rebalance".to_owned());
                 }
+                Command::ApplyStalePlan => {
+                    seen.insert("apply a stale plan".to_owned());
+                }
                 Command::Cancel => {
                     seen.insert("cancel".to_owned());
                 }
@@ -525,7 +580,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(seen.len(), 5 * nodes.len() + 4 + FIELDS.len());
+        assert_eq!(seen.len(), 5 * nodes.len() + 5 + FIELDS.len());
     }
 
     #[test]
@@ -540,6 +595,7 @@ mod tests {
             "drain node-1",
             "uncordon node-1",
             "rebalance",
+            "apply a stale plan",
             "cancel",
             "transfer leader of 1 to node-2",
             "override brake for 10 s",

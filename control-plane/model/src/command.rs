@@ -96,8 +96,8 @@ pub enum Action {
         node: NodeId,
     },
     /// A plan as it was shown: all of it, or nothing if the zone has changed since.
-    RebalanceLeaders {
-        transfers: Vec<TransferProposal>,
+    ApplyPlan {
+        steps: Vec<PlannedStep>,
     },
     CancelOperation {
         operation: OperationId,
@@ -267,6 +267,50 @@ pub enum ChangePurpose {
     SpreadLoad,
     /// A node has more than its share of replicas.
     EvenCounts,
+}
+
+/// A step of a plan that an operator was shown, and what of its partition it is conditional on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedStep {
+    pub partition: PartitionId,
+    /// Its target replicas when this was planned, in the order of their ids.
+    pub targets: Vec<ReplicaId>,
+    /// The node that led it then.
+    pub leader: NodeId,
+    pub change: PlannedChange,
+    pub reason: String,
+    /// The partition that goes the other way: only together do the two gain.
+    pub exchanged_with: Option<PartitionId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PlannedChange {
+    TransferLeader {
+        from: NodeId,
+        to: NodeId,
+    },
+    MoveReplica {
+        /// One of the targets.
+        replica: ReplicaId,
+        /// Its node.
+        from: NodeId,
+        to: NodeId,
+    },
+}
+
+impl PlannedChange {
+    pub fn from(&self) -> NodeId {
+        match *self {
+            PlannedChange::TransferLeader { from, .. }
+            | PlannedChange::MoveReplica { from, .. } => from,
+        }
+    }
+
+    pub fn to(&self) -> NodeId {
+        match *self {
+            PlannedChange::TransferLeader { to, .. } | PlannedChange::MoveReplica { to, .. } => to,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

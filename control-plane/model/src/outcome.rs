@@ -131,6 +131,22 @@ pub enum Refusal {
     NoMajority { partition: PartitionId },
     #[error("the zone has changed since this was planned: {what}: plan again")]
     PlanStale { what: String },
+    #[error("the plan cannot be applied to any zone: {0}")]
+    InvalidPlan(String),
+    #[error(
+        "nothing of the plan was begun, for the zone has changed since: {}: plan again",
+        in_words(.changed, *.more)
+    )]
+    PlanChanged {
+        /// The partitions that are no longer as the plan saw them, and how; the first of them.
+        changed: Vec<(PartitionId, String)>,
+        /// How many there are beside these.
+        more: u64,
+    },
+    #[error(
+        "nothing of the plan was begun, for it has {planned} {what}, {running} are under way already, and {max} is the limit: wait for those, and plan again"
+    )]
+    PlanOverBudget { what: String, planned: u32, running: u32, max: u32 },
     #[error("{count} {what} are under way already, and {max} is the limit: wait for one of them")]
     OverBudget { what: String, count: u32, max: u32 },
     #[error("the brake is engaged: {reason}")]
@@ -184,6 +200,15 @@ pub enum Refusal {
     PolicyBelowUse { field: String, given: u64, in_use: u64 },
 }
 
+fn in_words(changed: &[(PartitionId, String)], more: u64) -> String {
+    let named = changed.iter().map(|(partition, how)| format!("partition {partition}: {how}"));
+    let mut words = named.collect::<Vec<_>>().join("; ");
+    if more > 0 {
+        words.push_str(&format!("; and {more} more"));
+    }
+    words
+}
+
 /// Which kind of refusal: each stands for one status code on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Category {
@@ -204,6 +229,7 @@ impl Refusal {
             | Refusal::InvalidReplicationFactor { .. }
             | Refusal::Malformed { .. }
             | Refusal::OverrideTooLong { .. }
+            | Refusal::InvalidPlan(_)
             | Refusal::InvalidHeatSummary(_)
             | Refusal::InvalidPolicy(_)
             | Refusal::IdempotencyKeyTooLong { .. }
@@ -217,9 +243,9 @@ impl Refusal {
             Refusal::AlreadyInitialized { .. } | Refusal::NameTaken { .. } => {
                 Category::AlreadyExists
             }
-            Refusal::TooManyIdempotencyKeys { .. } | Refusal::OverBudget { .. } => {
-                Category::ResourceExhausted
-            }
+            Refusal::TooManyIdempotencyKeys { .. }
+            | Refusal::OverBudget { .. }
+            | Refusal::PlanOverBudget { .. } => Category::ResourceExhausted,
             Refusal::NotInitialized
             | Refusal::WrongZone { .. }
             | Refusal::UnknownNodeId { .. }
@@ -234,6 +260,7 @@ impl Refusal {
             | Refusal::NotFounded { .. }
             | Refusal::NoMajority { .. }
             | Refusal::PlanStale { .. }
+            | Refusal::PlanChanged { .. }
             | Refusal::Braked { .. }
             | Refusal::BrakeNotEngaged
             | Refusal::AlreadyDraining { .. }

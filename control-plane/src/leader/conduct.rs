@@ -14,7 +14,7 @@ use std::{
 use model::{
     Action, Applied, Fence, PartitionId, Revision, ZoneState, ZoneView,
     agenda::Agenda,
-    balancer::{Balancer, Sight},
+    balancer::Balancer,
     heat::summary::Summarizer,
     partition_set::PartitionSet,
     plan::{self, PlanOptions},
@@ -57,7 +57,6 @@ struct Conductor {
     plan_clock: PlanClock,
     figures_at: Option<Duration>,
     summarizer: Summarizer,
-    balancer: Balancer,
     /// Whether the ledger says that this member leads.
     announced: bool,
 }
@@ -75,7 +74,6 @@ pub async fn run(reign: Arc<Reign>) {
         plan_clock: PlanClock::default(),
         figures_at: None,
         summarizer: Summarizer::default(),
-        balancer: Balancer::default(),
         announced: false,
     };
     while !reign.ended().is_cancelled() {
@@ -165,12 +163,13 @@ fn count(
     tally.look(state, view, now, PARTITIONS_PER_ROUND_MAX);
 }
 
-/// Shows the zone as it is, locked.
-fn sighted<T>(reign: &Reign, see: impl FnOnce(&Sight<'_>) -> T) -> T {
-    reign.zone().read(|state| {
-        let (view, heat) = (reign.view(), reign.heat());
-        see(&Sight { state, view: &view, heat: &heat, now: reign.now() })
-    })
+/// What load wants to be elsewhere. No lock is held for the zone while it is planned: heartbeats would wait for it.
+fn balance(reign: &Reign, balancer: &mut Balancer) -> Vec<Action> {
+    if !reign.sighted(|sight| balancer.look(sight)) {
+        return Vec::new();
+    }
+    let Some(plan) = balancer.plan() else { return Vec::new() };
+    reign.sighted(|sight| balancer.propose(sight, &plan))
 }
 
 impl Conductor {
@@ -284,29 +283,21 @@ impl Conductor {
 
     async fn plan(&mut self) {
         let reign = Arc::clone(&self.reign);
-        let actions = reign.zone().read(|state| {
-            let leads_by_heat = self.balancer.leads_by_heat(state);
-            let options = PlanOptions { leads_by_heat, ..PlanOptions::default() };
-            plan::plan(state, &reign.view(), reign.now(), &options)
-        });
-        let balancing = self.balance();
-        for action in actions.into_iter().chain(balancing) {
+        let actions = {
+            let mut balancer = reign.balancer().await;
+            let mut actions = reign.zone().read(|state| {
+                let leads_by_heat = balancer.leads_by_heat(state);
+                let options = PlanOptions { leads_by_heat, ..PlanOptions::default() };
+                plan::plan(state, &reign.view(), reign.now(), &options)
+            });
+            actions.extend(balance(&reign, &mut balancer));
+            actions
+        };
+        for action in actions {
             if !self.propose(action).await {
                 return;
             }
         }
-    }
-
-    /// What load wants to be elsewhere. No lock is held while it is planned: heartbeats would wait for it.
-    fn balance(&mut self) -> Vec<Action> {
-        let reign = Arc::clone(&self.reign);
-        let is_due = sighted(&reign, |sight| self.balancer.look(sight));
-        let plan = if is_due { self.balancer.plan() } else { None };
-        let Some(plan) = plan else { return Vec::new() };
-        let actions = sighted(&reign, |sight| self.balancer.propose(sight, &plan));
-        reign.set_balance_report(self.balancer.report().cloned());
-        reign.set_comparison(self.balancer.comparison().copied());
-        actions
     }
 
     /// What nodes have refused is noted in the operations that wait for it.

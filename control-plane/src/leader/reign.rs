@@ -1,6 +1,8 @@
 //! What the tasks and services of one reign share.
 //!
-//! Locks are taken in this sequence, each for moments: the zone's state, the view, the tally, the sessions, the heat.
+//! Locks are taken in this sequence: the balancer, which may be held while it plans, and then, each for moments, the
+//! zone's state, the view, the tally, the sessions, the heat. So nobody may ask for the balancer who holds one of the
+//! others.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +13,7 @@ use std::{
 use model::{
     Action, Applied, Command, Fence, Generation, Incarnation, MemberId, NodeId, PartitionId,
     ReplicaId, Term, WallTime, ZoneView,
-    balancer::{BalanceReport, Comparison},
+    balancer::{Balancer, Sight},
     command::Registration,
     heat::ZoneHeat,
     signal_log::SignalLog,
@@ -21,7 +23,7 @@ use model::{
 use planted::Bug;
 use proto::v1::{self, SessionReport};
 use runtime::{grpc::Channels, seams::Environment};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -50,8 +52,9 @@ pub struct Reign {
     tally: Mutex<Tally>,
     heat: Mutex<ZoneHeat>,
     load_gauges: Mutex<LoadGauges>,
-    balance: Mutex<Option<BalanceReport>>,
-    comparison: Mutex<Option<Comparison>>,
+    balancer: tokio::sync::Mutex<Balancer>,
+    /// For whoever plans beside the conductor: one at a time.
+    turn_to_plan: Semaphore,
     sessions: Sessions,
     refusals: Mutex<BTreeMap<PartitionId, String>>,
     signals: Mutex<Option<SignalLog>>,
@@ -93,8 +96,8 @@ impl Reign {
             tally: Mutex::new(member.group().zone().read(Tally::unseen)),
             heat: Mutex::new(heat),
             load_gauges: Mutex::default(),
-            balance: Mutex::default(),
-            comparison: Mutex::default(),
+            balancer: tokio::sync::Mutex::default(),
+            turn_to_plan: Semaphore::new(1),
             sessions: Sessions::default(),
             refusals: Mutex::new(BTreeMap::new()),
             signals: Mutex::new(None),
@@ -152,22 +155,22 @@ impl Reign {
         lock(&self.load_gauges)
     }
 
-    /// What the balancer found last; none before its first plan.
-    pub fn balance_report(&self) -> Option<BalanceReport> {
-        lock(&self.balance).clone()
+    /// The balancer, from whose picture of the zone everybody plans.
+    pub async fn balancer(&self) -> tokio::sync::MutexGuard<'_, Balancer> {
+        self.balancer.lock().await
     }
 
-    pub fn set_balance_report(&self, report: Option<BalanceReport>) {
-        *lock(&self.balance) = report;
+    /// A turn to plan beside the conductor, who then waits for one plan at most. None if that is over.
+    pub async fn turn_to_plan(&self) -> Option<SemaphorePermit<'_>> {
+        self.turn_to_plan.acquire().await.ok()
     }
 
-    /// How the shadow policy does; none before its first plan.
-    pub fn comparison(&self) -> Option<Comparison> {
-        *lock(&self.comparison)
-    }
-
-    pub fn set_comparison(&self, comparison: Option<Comparison>) {
-        *lock(&self.comparison) = comparison;
+    /// Shows the zone as it is, locked.
+    pub fn sighted<T>(&self, see: impl FnOnce(&Sight<'_>) -> T) -> T {
+        self.zone().read(|state| {
+            let (view, heat) = (self.view(), self.heat());
+            see(&Sight { state, view: &view, heat: &heat, now: self.now() })
+        })
     }
 
     /// What is known of load.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use model::{
-    Action, Applied, NodeId, OperationId, PartitionId, ZoneState, leaders, policy::check_change,
+    Action, Applied, NodeId, OperationId, PartitionId, ZoneState, policy::check_change,
     reason::check_reason, repair,
 };
 use proto::v1::{self, admin_service_server::AdminService};
@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 use super::{
     figures, from_wire, heat,
     once::Once,
-    refusal,
+    plans, refusal,
     streams::{self, UpdateStream},
     to_wire,
 };
@@ -261,42 +261,37 @@ impl AdminService for AdminApi {
         Ok(Response::new(v1::RemoveNodeResponse {}))
     }
 
-    async fn rebalance_leaders(
+    async fn plan_balance(
         &self,
-        request: Request<v1::RebalanceLeadersRequest>,
-    ) -> Result<Response<v1::RebalanceLeadersResponse>, Status> {
+        request: Request<v1::PlanBalanceRequest>,
+    ) -> Result<Response<v1::BalancePlan>, Status> {
+        let reign = self.member.leading()?;
+        self.member.group().zone().read(initialized)?;
+        Ok(Response::new(plans::plan(&reign, request.into_inner()).await?))
+    }
+
+    async fn apply_plan(
+        &self,
+        request: Request<v1::ApplyPlanRequest>,
+    ) -> Result<Response<v1::ApplyPlanResponse>, Status> {
         let reign = self.member.leading()?;
         let mut request = request.into_inner();
         let key = std::mem::take(&mut request.idempotency_key);
-        let once = Once::of("rebalance", &request, key)?;
-        let plan = reign.zone().read(|state| {
-            initialized(state)?;
-            Ok::<_, Status>(leaders::plan(state, &reign.view(), reign.now()))
-        })?;
-        let mut operation_ids = Vec::new();
-        if !request.dry_run {
-            let transfers = plan.transfers.clone();
-            let applied =
-                once.carry_out(&reign, || Ok(Action::RebalanceLeaders { transfers })).await?;
-            match applied {
-                Applied::Operations(ids) => {
-                    operation_ids = ids.into_iter().map(OperationId::get).collect();
-                }
-                Applied::Done => {}
-                applied => return Err(unexpected(&applied)),
-            }
+        // What is only for people is no part of what is asked for.
+        for step in &mut request.steps {
+            step.effect = None;
         }
-        let transfers = plan.transfers.iter().map(to_wire::planned_transfer).collect();
-        let counts = plan.before.iter().map(|(node, before)| v1::LeaderCount {
-            node_id: node.get(),
-            before: *before,
-            after: plan.after.get(node).copied().unwrap_or(0),
-        });
-        Ok(Response::new(v1::RebalanceLeadersResponse {
-            transfers,
-            counts: counts.collect(),
-            operation_ids,
-        }))
+        let once = Once::of("apply-plan", &request, key)?;
+        match once.carry_out(&reign, || plans::action(&reign, request)).await? {
+            Applied::Operations(ids) => {
+                if !ids.is_empty() {
+                    runtime::mark!("plan: an operator's plan was carried out");
+                }
+                let operation_ids = ids.into_iter().map(OperationId::get).collect();
+                Ok(Response::new(v1::ApplyPlanResponse { operation_ids }))
+            }
+            applied => Err(unexpected(&applied)),
+        }
     }
 
     async fn override_brake(
@@ -377,7 +372,7 @@ impl AdminService for AdminApi {
         _request: Request<v1::GetShadowPolicyRequest>,
     ) -> Result<Response<v1::GetShadowPolicyResponse>, Status> {
         let reign = self.member.leading()?;
-        let comparison = reign.comparison();
+        let comparison = reign.balancer().await.comparison().copied();
         let shadow = reign.zone().read(|state| {
             initialized(state).map(|()| to_wire::shadow_policy(state, comparison.as_ref()))
         });
@@ -459,7 +454,7 @@ impl AdminService for AdminApi {
         let reign = self.member.leading()?;
         let top = limit("top", request.into_inner().top, HOTTEST_DEFAULT, HOTTEST_MAX)?;
         self.member.group().zone().read(initialized)?;
-        Ok(Response::new(heat::heat(&reign, top)))
+        Ok(Response::new(heat::heat(&reign, top).await))
     }
 }
 

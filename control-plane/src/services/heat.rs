@@ -26,7 +26,8 @@ pub fn loaded_nodes(state: &ZoneState, heat: &ZoneHeat, now: Duration) -> Vec<Lo
 }
 
 /// Load by node, and the hottest partitions.
-pub fn heat(reign: &Reign, top: usize) -> v1::GetHeatResponse {
+pub async fn heat(reign: &Reign, top: usize) -> v1::GetHeatResponse {
+    let report = reign.balancer().await.report().map(balance);
     let now = reign.now();
     reign.zone().read(|state| {
         let heat = reign.heat();
@@ -49,7 +50,7 @@ pub fn heat(reign: &Reign, top: usize) -> v1::GetHeatResponse {
             max_to_mean: evenness.as_ref().map_or(0.0, |it| it.max_to_mean),
             least_even: evenness.as_ref().map_or_else(String::new, |it| it.dimension.name().into()),
             hottest_node_id: evenness.as_ref().map_or(0, |it| it.hottest.get()),
-            balance: reign.balance_report().as_ref().map(balance),
+            balance: report,
         }
     })
 }
@@ -63,11 +64,6 @@ fn balance(report: &BalanceReport) -> v1::BalanceStatus {
         BalanceReport { .. } => "even",
     };
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    let obstacle = |it: &Obstacle| v1::BalanceObstacle {
-        node_id: it.node.get(),
-        partition_id: it.partition.map_or(0, PartitionId::get),
-        hindrance: it.hindrance.as_str().to_owned(),
-    };
     v1::BalanceStatus {
         state: state.to_owned(),
         worst_share: f64::from(report.worst_share_permille) / 1_000.0,
@@ -76,6 +72,14 @@ fn balance(report: &BalanceReport) -> v1::BalanceStatus {
         waiting: count(report.left_out),
         obstacles: report.obstacles.iter().map(obstacle).collect(),
         realised_gain: f64::from(report.realised_gain_permille) / 1_000.0,
+    }
+}
+
+pub fn obstacle(it: &Obstacle) -> v1::BalanceObstacle {
+    v1::BalanceObstacle {
+        node_id: it.node.get(),
+        partition_id: it.partition.map_or(0, PartitionId::get),
+        hindrance: it.hindrance.as_str().to_owned(),
     }
 }
 

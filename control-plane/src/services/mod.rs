@@ -1,7 +1,8 @@
 //! The gRPC services of a member, and everything that knows the wire.
 //!
 //! - [`node`]: registration and sessions of index nodes.
-//! - [`admin`], [`streams`]: operators' commands and questions; [`figures`] and [`heat`] gather what they show.
+//! - [`admin`], [`streams`]: operators' commands and questions; [`figures`], [`heat`] and
+//!   [`plans`] gather what they show.
 //! - [`routing`]: the partition map.
 //! - [`member`]: the other members.
 //! - [`from_wire`], [`to_wire`], [`refusal`]: conversions, one module each way.
@@ -13,6 +14,7 @@ pub mod heat;
 mod member;
 pub mod node;
 mod once;
+mod plans;
 pub mod refusal;
 mod routing;
 mod streams;

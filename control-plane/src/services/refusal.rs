@@ -2,7 +2,7 @@
 //! one detail for each reason.
 
 use model::{Category, Refusal};
-use proto::v1::{GuaranteeAtRisk, NodeAddress, WrongLeader, error_detail::Kind};
+use proto::v1::{GuaranteeAtRisk, NodeAddress, PlanChanged, WrongLeader, error_detail::Kind};
 use runtime::grpc::detail;
 use tonic::{Code, Status};
 
@@ -34,6 +34,11 @@ pub fn status(refusal: &Refusal) -> Status {
         Category::FailedPrecondition => Code::FailedPrecondition,
         Category::ResourceExhausted => Code::ResourceExhausted,
     };
+    if let Refusal::PlanChanged { changed, more } = refusal {
+        let partition_ids = changed.iter().map(|(partition, _)| partition.get()).collect();
+        let changed = PlanChanged { partition_ids, more: *more };
+        return detail::status(code, refusal.to_string(), Kind::PlanChanged(changed));
+    }
     match refusal.guarantee_at_risk() {
         Some((guarantee, partitions)) => {
             let partition_ids = partitions.iter().map(|partition| partition.get()).collect();

@@ -262,15 +262,6 @@ pub fn order(order: &Order) -> v1::Order {
     }
 }
 
-pub fn planned_transfer(transfer: &model::command::TransferProposal) -> v1::PlannedTransfer {
-    v1::PlannedTransfer {
-        partition_id: transfer.partition.get(),
-        from_node_id: transfer.from.get(),
-        to_node_id: transfer.to.get(),
-        reason: transfer.reason.clone(),
-    }
-}
-
 pub fn group_replica(group: GroupReplica) -> v1::GroupReplica {
     v1::GroupReplica { partition_id: group.partition.get(), replica_id: group.replica.get() }
 }

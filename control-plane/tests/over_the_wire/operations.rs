@@ -342,10 +342,8 @@ async fn leaders_are_rebalanced_and_then_nothing_moves() {
     // It evens them out by itself in the end; what is left to do is what the plan shows.
     eventually("a plan that evens the counts out", || async {
         let mut admin = zone.admin().await;
-        let dry_run = v1::RebalanceLeadersRequest { dry_run: true, ..Default::default() };
-        let plan = admin.rebalance_leaders(dry_run).await.ok()?.into_inner();
-        assert!(plan.operation_ids.is_empty());
-        let after: Vec<u32> = plan.counts.iter().map(|count| count.after).collect();
+        let plan = admin.plan_balance(v1::PlanBalanceRequest::default()).await.ok()?.into_inner();
+        let after: Vec<u32> = plan.nodes.iter().map(|node| node.leaders_after).collect();
         (after == [3, 3, 3]).then_some(())
     })
     .await;

@@ -69,21 +69,27 @@ fn balancing(heat: &HeatForm, balance: &BalanceForm) -> String {
     for obstacle in balance.obstacles.iter().take(OBSTACLES_SHOWN) {
         let name = heat.nodes.iter().find(|node| node.node_id == obstacle.node_id);
         let name = name.map_or("a node that is gone", |node| node.name.as_str());
-        let what = match obstacle.partition_id {
-            Some(partition) => format!("partition {partition}"),
-            None => "what it holds".to_owned(),
-        };
-        let why = match obstacle.hindrance.as_str() {
-            "hot-key" => "is hot by one key, which would be as hot elsewhere",
-            "indivisible" => "is too large a piece, and no point is known to split it at",
-            "waiting" => "waits: something runs, rests, or is out of budget",
-            "nothing-gains" => "cannot be moved for a gain that is worth its cost",
-            "no-place" => "has no place to go: no node that may take it has room",
-            other => other,
-        };
-        let _ = write!(text, "\n  {name} keeps more than its share: {what} {why}.");
+        let said = obstacle_in_words(name, obstacle.partition_id, &obstacle.hindrance);
+        let _ = write!(text, "\n  {said}");
     }
     text
+}
+
+/// Why a node keeps more than its share.
+pub fn obstacle_in_words(node: &str, partition: Option<u64>, hindrance: &str) -> String {
+    let what = match partition {
+        Some(partition) => format!("partition {partition}"),
+        None => "what it holds".to_owned(),
+    };
+    let why = match hindrance {
+        "hot-key" => "is hot by one key, which would be as hot elsewhere",
+        "indivisible" => "is too large a piece, and no point is known to split it at",
+        "waiting" => "waits: something runs, rests, or is out of budget",
+        "nothing-gains" => "cannot be moved for a gain that is worth its cost",
+        "no-place" => "has no place to go: no node that may take it has room",
+        other => other,
+    };
+    format!("{node} keeps more than its share: {what} {why}.")
 }
 
 fn counted(count: u32, what: &str) -> String {

@@ -8,7 +8,7 @@
 //! - [`explanation`]: what `zonectl explain` prints.
 //! - [`brake`]: the brake in a line.
 //! - [`heat`]: load, in a sentence, bars and tables.
-//! - [`plan`]: what `zonectl plan` prints.
+//! - [`live_plan`], [`plan`]: what `zonectl plan` prints, for the zone and for a problem in a file.
 //! - [`policy`]: the zone's policy in tables, and what a change of it changes; [`shadow`]: the shadow policy.
 //! - [`failure`]: why a command failed, in plain words, and the exit code for it.
 //! - `diagnosis`: whether it failed because the two sides do not agree about TLS.
@@ -31,6 +31,7 @@ pub mod explanation;
 pub mod failure;
 pub mod forms;
 pub mod heat;
+pub mod live_plan;
 pub mod load;
 pub mod plan;
 pub mod policy;

@@ -10,7 +10,7 @@ use crate::{
     brake,
     forms::{
         EventForm, ListForm, MemberForm, NodeDetailForm, NodeForm, OperationForm,
-        PartitionDetailForm, PartitionForm, RebalanceForm, StatusForm,
+        PartitionDetailForm, PartitionForm, StatusForm,
     },
     text::{count, shorten, show_bound, show_bytes, show_duration},
 };
@@ -305,52 +305,6 @@ pub fn operation_line(operation: &OperationForm) -> String {
     line
 }
 
-/// `rebalance`.
-pub fn rebalance(plan: &RebalanceForm) -> String {
-    let mut text = String::new();
-    if plan.transfers.is_empty() {
-        text.push_str("Leadership is spread evenly already: nothing to do.");
-    } else {
-        let mut transfers = table(&["partition", "from", "to", "why"]);
-        for transfer in &plan.transfers {
-            let from = transfer.from_node_id.map(|id| plan.name_of(id));
-            transfers.add_row([
-                Cell::new(transfer.partition_id),
-                Cell::new(none_or(from)),
-                Cell::new(plan.name_of(transfer.to_node_id)),
-                Cell::new(&transfer.reason),
-            ]);
-        }
-        let mut counts = table(&["node", "leaders now", "afterwards"]);
-        for node in &plan.counts {
-            let name = Cell::new(plan.name_of(node.node_id));
-            counts.add_row([name, number(node.before), number(node.after)]);
-        }
-        let headline = if plan.dry_run { "Would transfer" } else { "Transferring" };
-        let partitions = count(plan.transfers.len() as u64, "partition", "partitions");
-        let _ = write!(text, "{headline} the leadership of {partitions}:\n{transfers}\n\n{counts}");
-    }
-    let empty: Vec<String> = plan.empty_nodes.iter().map(|id| plan.name_of(*id)).collect();
-    match empty.as_slice() {
-        [] => {}
-        [one] => {
-            let _ = write!(
-                text,
-                "\n{one} holds no replicas, so it can lead nothing. `zonectl partition move` gives it some."
-            );
-        }
-        [more @ .., last] => {
-            let _ = write!(
-                text,
-                "\n{} and {last} hold no replicas, so they can lead nothing. `zonectl partition move` \
-                 gives them some.",
-                more.join(", ")
-            );
-        }
-    }
-    text
-}
-
 /// One line of `events`.
 pub fn event_line(event: &EventForm) -> String {
     let wall = std::time::UNIX_EPOCH + std::time::Duration::from_millis(event.wall_time_ms);
@@ -425,23 +379,5 @@ mod tests {
             operation_line(&operation.into()),
             "operation 4 (drain node-2): running, 40 %, moving partition 7, about 4.2 s left"
         );
-    }
-
-    #[test]
-    fn an_even_spread_needs_no_plan() {
-        let response = v1::RebalanceLeadersResponse::default();
-        let plan = RebalanceForm::new(true, response.clone(), Vec::new());
-        assert_eq!(rebalance(&plan), "Leadership is spread evenly already: nothing to do.");
-        let node = |id: u64, replicas| v1::NodeSummary {
-            id,
-            name: format!("node-{id}"),
-            replicas,
-            state: v1::NodeState::Up.into(),
-            administrative_state: v1::AdministrativeState::Active.into(),
-            ..v1::NodeSummary::default()
-        };
-        let nodes = vec![node(1, 3), node(2, 0), node(3, 0)];
-        let text = rebalance(&RebalanceForm::new(true, response, nodes));
-        assert!(text.contains("\nnode-2 and node-3 hold no replicas, so they can lead"), "{text}");
     }
 }

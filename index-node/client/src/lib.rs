@@ -41,7 +41,7 @@ mod verdict;
 #[cfg(test)]
 mod tests;
 
-pub use admin::{AdminClient, AdminError, AdminOptions};
+pub use admin::{AdminClient, AdminError, AdminOptions, Rebalanced};
 pub use client::Client;
 pub use error::{ConnectError, RequestError, WriteError};
 pub use identifiers::{NodeId, PartitionId, RangeEpoch, Version};

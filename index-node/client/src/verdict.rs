@@ -86,7 +86,9 @@ impl Verdict {
             }
             Kind::OutcomeUnknown(_) => Self::MaybeDone { answered: true },
             // Not for clients of the index; the code still tells what to do.
-            Kind::StaleFence(_) | Kind::GuaranteeAtRisk(_) => Self::of_code(status),
+            Kind::StaleFence(_) | Kind::GuaranteeAtRisk(_) | Kind::PlanChanged(_) => {
+                Self::of_code(status)
+            }
         }
     }
 

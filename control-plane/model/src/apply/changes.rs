@@ -9,7 +9,7 @@ use super::{Applier, transfers::names};
 use crate::{
     command::{ChangeProposal, ChangePurpose, EndResult},
     ids::{NodeId, OperationId, PartitionId, ReplicaId},
-    node::{Administrative, NodeState},
+    node::{Administrative, Node, NodeState},
     operation::{Operation, OperationKind, OperationState, Origin, ReplicaChange},
     outcome::{Applied, Outcome, Refusal},
     partition::{Partition, Replica, Retiring},
@@ -26,13 +26,13 @@ impl Applier<'_> {
             let holders = names(partition.targets.iter().copied());
             return Err(Refusal::NoReplicaThere { partition: id, node: from, holders });
         };
-        self.check_addition(id, partition, to)?;
-        self.check_free(id, partition)?;
+        self.state.check_addition(id, partition, to)?;
+        self.state.check_free(id, partition)?;
         if !partition.is_settled() {
             return Err(Refusal::NotSettled { partition: id });
         }
-        self.check_fault_domains(id, partition, source, to)?;
-        self.check_budget(Some(source), Some(to))?;
+        self.state.check_fault_domains(id, partition, source, to)?;
+        self.state.check_budget(&self.state.changes_in_flight(), Some(source), Some(to))?;
         let reason = format!("an operator asked for it: from node {from} to node {to}");
         let add = Some(Replica { id: self.added_replica(), node: to });
         let change = ReplicaChange { partition: id, remove: Some(source), add };
@@ -48,7 +48,7 @@ impl Applier<'_> {
         self.check_brake()?;
         let id = proposal.partition;
         let partition = self.partition(id)?;
-        self.check_free(id, partition)?;
+        self.state.check_free(id, partition)?;
         let remove = match proposal.remove {
             Some(replica) => Some(partition.target(replica).ok_or_else(|| Refusal::PlanStale {
                 what: format!("replica {replica} is no longer a target of partition {id}"),
@@ -59,13 +59,13 @@ impl Applier<'_> {
         match (proposal.add, forsaken) {
             (Some(node), None) => {
                 self.node(node)?;
-                self.check_addition(id, partition, node)?;
+                self.state.check_addition(id, partition, node)?;
             }
-            (Some(node), Some(_)) => self.check_eligible(node)?,
+            (Some(node), Some(_)) => self.state.check_eligible(node)?,
             (None, _) => {}
         }
         let (origin, parent) = self.check_purpose(proposal, partition, remove)?;
-        self.check_budget(remove, proposal.add)?;
+        self.state.check_budget(&self.state.changes_in_flight(), remove, proposal.add)?;
         let new = |node| Replica { id: self.added_replica(), node };
         let add = forsaken.or_else(|| proposal.add.map(new));
         let change = ReplicaChange { partition: id, remove, add };
@@ -118,7 +118,7 @@ impl Applier<'_> {
                 if !partition.is_settled() {
                     return Err(Refusal::NotSettled { partition: id });
                 }
-                let (before, after) = self.domains(partition, source, to);
+                let (before, after) = self.state.domains(partition, source, to);
                 if after <= before {
                     return stale(format!("it spreads partition {id} no better"));
                 }
@@ -131,7 +131,7 @@ impl Applier<'_> {
                 if !partition.is_settled() {
                     return Err(Refusal::NotSettled { partition: id });
                 }
-                self.check_fault_domains(id, partition, source, to)?;
+                self.state.check_fault_domains(id, partition, source, to)?;
                 let is_for_load = purpose == ChangePurpose::SpreadLoad;
                 Ok((if is_for_load { Origin::Heat } else { Origin::Balance }, None))
             }
@@ -161,15 +161,22 @@ impl Applier<'_> {
     }
 
     /// The id of a replica that is about to be added.
-    fn added_replica(&mut self) -> ReplicaId {
+    pub(super) fn added_replica(&mut self) -> ReplicaId {
         if planted::is_planted(Bug::ReplicaIdReused) {
             return ReplicaId(self.counters().replica);
         }
         self.new_replica()
     }
+}
+
+/// What is checked of every change, before it begins.
+impl ZoneState {
+    fn known_node(&self, node: NodeId) -> Result<&Node, Refusal> {
+        self.node(node).ok_or(Refusal::NoSuchNode { node })
+    }
 
     /// Whether the node can take a replica of the partition.
-    fn check_addition(
+    pub(super) fn check_addition(
         &self,
         id: PartitionId,
         partition: &Partition,
@@ -183,14 +190,14 @@ impl Applier<'_> {
         self.check_eligible(to)
     }
 
-    fn check_eligible(&self, to: NodeId) -> Result<(), Refusal> {
-        match self.node(to)?.why_not_eligible() {
+    pub(super) fn check_eligible(&self, to: NodeId) -> Result<(), Refusal> {
+        match self.known_node(to)?.why_not_eligible() {
             Some(why) => Err(Refusal::NodeNotEligible { node: to, why }),
             None => Ok(()),
         }
     }
 
-    fn check_free(&self, id: PartitionId, partition: &Partition) -> Result<(), Refusal> {
+    pub(super) fn check_free(&self, id: PartitionId, partition: &Partition) -> Result<(), Refusal> {
         if let Some(operation) = partition.change {
             return Err(Refusal::ChangeUnderWay { partition: id, operation });
         }
@@ -198,7 +205,7 @@ impl Applier<'_> {
         if partition.observed.is_none() {
             return Err(Refusal::NotFounded { partition: id });
         }
-        let is_up = |node| self.state.node(node).is_some_and(|node| node.is_up());
+        let is_up = |node| self.node(node).is_some_and(|node| node.is_up());
         if !partition.has_majority(|voter| is_up(voter.node)) {
             return Err(Refusal::NoMajority { partition: id });
         }
@@ -206,7 +213,7 @@ impl Applier<'_> {
     }
 
     /// Refuses a move after which fewer fault domains hold the partition than before.
-    fn check_fault_domains(
+    pub(super) fn check_fault_domains(
         &self,
         id: PartitionId,
         partition: &Partition,
@@ -217,23 +224,28 @@ impl Applier<'_> {
         if after >= before {
             return Ok(());
         }
-        let fault_domain = self.node(to)?.fault_domain.clone();
+        let fault_domain = self.known_node(to)?.fault_domain.clone();
         let other = partition
             .targets
             .iter()
             .filter(|target| target.id != source.id)
             .find(|target| {
-                self.state.node(target.node).is_some_and(|node| node.fault_domain == fault_domain)
+                self.node(target.node).is_some_and(|node| node.fault_domain == fault_domain)
             })
             .map_or(source.node, |target| target.node);
         Err(Refusal::FaultDomainTaken { partition: id, node: to, other, fault_domain })
     }
 
     /// Fault domains that hold the partition before and after a move.
-    fn domains(&self, partition: &Partition, source: Replica, to: NodeId) -> (usize, usize) {
+    pub(super) fn domains(
+        &self,
+        partition: &Partition,
+        source: Replica,
+        to: NodeId,
+    ) -> (usize, usize) {
         let count = |nodes: &mut dyn Iterator<Item = NodeId>| {
             nodes
-                .filter_map(|node| self.state.node(node))
+                .filter_map(|node| self.node(node))
                 .map(|node| node.fault_domain.as_str())
                 .collect::<std::collections::BTreeSet<_>>()
                 .len()
@@ -244,9 +256,13 @@ impl Applier<'_> {
         (before, after)
     }
 
-    fn check_budget(&self, remove: Option<Replica>, add: Option<NodeId>) -> Result<(), Refusal> {
-        let policy = self.policy();
-        let in_flight = self.state.changes_in_flight();
+    pub(super) fn check_budget(
+        &self,
+        in_flight: &ChangesInFlight,
+        remove: Option<Replica>,
+        add: Option<NodeId>,
+    ) -> Result<(), Refusal> {
+        let Some(policy) = self.policy() else { return Err(Refusal::NotInitialized) };
         let over = |what: &str, count, max| {
             if count < max {
                 return Ok(());
@@ -256,7 +272,7 @@ impl Applier<'_> {
         over("changes in the zone", in_flight.zone, policy.changes_in_flight_zone_max)?;
         for node in remove.map(|replica| replica.node).into_iter().chain(add) {
             // Nothing is read from a node that is down.
-            if self.state.node(node).is_none_or(|node| node.liveness.state == NodeState::Down) {
+            if self.node(node).is_none_or(|node| node.liveness.state == NodeState::Down) {
                 continue;
             }
             let count = in_flight.nodes.get(&node).copied().unwrap_or(0);
@@ -264,8 +280,10 @@ impl Applier<'_> {
         }
         Ok(())
     }
+}
 
-    fn begin_change(
+impl Applier<'_> {
+    pub(super) fn begin_change(
         &mut self,
         kind: OperationKind,
         change: ReplicaChange,

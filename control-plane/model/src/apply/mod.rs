@@ -9,6 +9,7 @@ mod changes;
 mod groups;
 mod nodes;
 mod operator;
+mod plans;
 mod policy;
 mod retention;
 mod transfers;
@@ -16,6 +17,8 @@ mod zone;
 
 pub use changes::ChangesInFlight;
 pub use nodes::check_registration;
+pub(crate) use plans::PlanBudget;
+pub use plans::{CHANGES_NAMED_MAX, REASON_BYTES_MAX, STEPS_MAX, check_plan_form};
 use planted::Bug;
 pub use zone::check_initialization;
 
@@ -113,7 +116,9 @@ impl Applier<'_> {
             }
         }
         let outcome = self.act(&command.action);
-        if self.state.is_initialized() {
+        // A plan that was refused may fit later, and is held against the zone each time: only what was done counts.
+        let may_fit_later = outcome.is_err() && matches!(command.action, Action::ApplyPlan { .. });
+        if self.state.is_initialized() && !may_fit_later {
             let remembered = Remembered { fingerprint, outcome: outcome.clone(), at: self.now };
             self.state.indices.remembered.insert((self.now, key.clone()));
             self.state.remembered.insert(key.clone(), remembered);
@@ -148,7 +153,7 @@ impl Applier<'_> {
             }
             Action::UncordonNode { node } => self.uncordon(*node),
             Action::RemoveNode { node } => self.remove_node(*node),
-            Action::RebalanceLeaders { transfers } => self.rebalance_leaders(transfers),
+            Action::ApplyPlan { steps } => self.apply_plan(steps),
             Action::CancelOperation { operation } => self.cancel(*operation),
             Action::OverrideBrake { for_ms, reason } => self.override_brake(*for_ms, reason),
             Action::SetPolicy { expected_version, values, reason } => {
@@ -326,11 +331,6 @@ fn next(counter: &mut u64) -> u64 {
 /// A digest of what a caller asked for, without what the server added to it: a retry of the same
 /// request has the same digest.
 fn fingerprint_of(action: &Action) -> u64 {
-    let asked = match action {
-        // The plan differs from one moment to the next; the request does not.
-        Action::RebalanceLeaders { .. } => Action::RebalanceLeaders { transfers: Vec::new() },
-        other => other.clone(),
-    };
-    let bytes = postcard::to_stdvec(&asked).expect("commands hold nothing that cannot be encoded");
+    let bytes = postcard::to_stdvec(action).expect("commands hold nothing that cannot be encoded");
     fingerprint(bytes)
 }

@@ -7,6 +7,7 @@ use crate::{
     operation::{OperationKind, OperationState, Origin},
     outcome::{Applied, Outcome, Refusal},
     partition::{Partition, Replica},
+    state::ZoneState,
 };
 
 impl Applier<'_> {
@@ -14,7 +15,7 @@ impl Applier<'_> {
     pub(super) fn transfer_leader(&mut self, id: PartitionId, to: NodeId) -> Outcome {
         let partition = self.partition(id)?;
         let from = partition.leader.map(|leader| leader.node);
-        let replica = self.check_transfer(id, partition, to)?;
+        let replica = self.state.check_transfer(id, partition, to)?;
         let reason = format!("an operator asked for node {to} to lead");
         let operation = self.begin_transfer(id, from, replica, Origin::Operator, reason, None);
         if from == Some(to) {
@@ -32,7 +33,7 @@ impl Applier<'_> {
         self.check_brake()?;
         let replica = self.check_planned(proposal)?;
         let max = self.policy().transfers_in_flight_max;
-        let count = self.transfers_in_flight();
+        let count = self.state.transfers_in_flight();
         if count >= max {
             return Err(Refusal::OverBudget { what: "transfers".into(), count, max });
         }
@@ -54,36 +55,6 @@ impl Applier<'_> {
         ))
     }
 
-    /// All transfers of a plan, or none.
-    pub(super) fn rebalance_leaders(&mut self, transfers: &[TransferProposal]) -> Outcome {
-        self.check_brake()?;
-        let mut planned = std::collections::BTreeMap::new();
-        for proposal in transfers {
-            let replica = self.check_planned(proposal)?;
-            if planned.insert(proposal.partition, (proposal, replica)).is_some() {
-                let what = format!("partition {} is in it twice", proposal.partition);
-                return Err(Refusal::PlanStale { what });
-            }
-        }
-        let operations = transfers
-            .iter()
-            .filter_map(|proposal| planned.get(&proposal.partition).copied())
-            .collect::<Vec<_>>()
-            .into_iter()
-            .map(|(proposal, replica)| {
-                self.begin_transfer(
-                    proposal.partition,
-                    Some(proposal.from),
-                    replica,
-                    Origin::Operator,
-                    proposal.reason.clone(),
-                    None,
-                )
-            })
-            .collect();
-        Ok(Applied::Operations(operations))
-    }
-
     fn check_planned(&self, proposal: &TransferProposal) -> Result<Replica, Refusal> {
         let partition = self.partition(proposal.partition)?;
         if partition.leader.map(|leader| leader.node) != Some(proposal.from)
@@ -96,38 +67,10 @@ impl Applier<'_> {
                 ),
             });
         }
-        self.check_transfer(proposal.partition, partition, proposal.to)
+        self.state.check_transfer(proposal.partition, partition, proposal.to)
     }
 
-    /// The voting replica that would lead, if the node can take the leadership now.
-    fn check_transfer(
-        &self,
-        id: PartitionId,
-        partition: &Partition,
-        to: NodeId,
-    ) -> Result<Replica, Refusal> {
-        let node = self.node(to)?;
-        let Some(observed) = &partition.observed else {
-            return Err(Refusal::NotFounded { partition: id });
-        };
-        let voter = partition.target_on(to).filter(|target| observed.is_full_voter(target.id));
-        let Some(replica) = voter else {
-            let holders = names(observed.voters().into_iter());
-            return Err(Refusal::NotAVoter { partition: id, node: to, holders });
-        };
-        if let Some(why) = node.why_not_eligible() {
-            return Err(Refusal::NodeNotEligible { node: to, why });
-        }
-        if let Some(operation) = partition.change {
-            return Err(Refusal::ChangeUnderWay { partition: id, operation });
-        }
-        if !partition.is_settled() {
-            return Err(Refusal::NotSettled { partition: id });
-        }
-        Ok(replica)
-    }
-
-    fn begin_transfer(
+    pub(super) fn begin_transfer(
         &mut self,
         partition: PartitionId,
         from: Option<NodeId>,
@@ -162,9 +105,39 @@ impl Applier<'_> {
             }
         });
     }
+}
 
-    fn transfers_in_flight(&self) -> u32 {
-        let running = self.state.running_operations().filter(|(_, operation)| {
+impl ZoneState {
+    /// The voting replica that would lead, if the node can take the leadership now.
+    pub(super) fn check_transfer(
+        &self,
+        id: PartitionId,
+        partition: &Partition,
+        to: NodeId,
+    ) -> Result<Replica, Refusal> {
+        let node = self.node(to).ok_or(Refusal::NoSuchNode { node: to })?;
+        let Some(observed) = &partition.observed else {
+            return Err(Refusal::NotFounded { partition: id });
+        };
+        let voter = partition.target_on(to).filter(|target| observed.is_full_voter(target.id));
+        let Some(replica) = voter else {
+            let holders = names(observed.voters().into_iter());
+            return Err(Refusal::NotAVoter { partition: id, node: to, holders });
+        };
+        if let Some(why) = node.why_not_eligible() {
+            return Err(Refusal::NodeNotEligible { node: to, why });
+        }
+        if let Some(operation) = partition.change {
+            return Err(Refusal::ChangeUnderWay { partition: id, operation });
+        }
+        if !partition.is_settled() {
+            return Err(Refusal::NotSettled { partition: id });
+        }
+        Ok(replica)
+    }
+
+    pub(crate) fn transfers_in_flight(&self) -> u32 {
+        let running = self.running_operations().filter(|(_, operation)| {
             matches!(operation.kind, OperationKind::TransferLeader { .. })
         });
         u32::try_from(running.count()).unwrap_or(u32::MAX)

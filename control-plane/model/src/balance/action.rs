@@ -77,6 +77,11 @@ pub struct BalanceAction {
 }
 
 impl BalanceAction {
+    /// What its ends' shares are shares of.
+    pub fn column_name(&self) -> &'static str {
+        column_name(self.column)
+    }
+
     /// The reason as a sentence.
     pub fn reason(&self) -> String {
         let Self { partition, from, to, .. } = self;

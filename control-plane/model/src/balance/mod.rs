@@ -26,6 +26,7 @@ mod exchange;
 mod measure;
 mod planner;
 mod policy;
+mod rehearsal;
 mod relief;
 mod rest;
 mod safety;
@@ -41,6 +42,7 @@ pub use action::{
 };
 pub use planner::{Change, Holding, Planner};
 pub use policy::{BalancePolicy, Bounds, InvalidPolicy, POLICY_VERSION, WEIGHT_MAX};
+pub use rehearsal::{NodeOutlook, Rehearsal, RehearsedStep, Standing};
 pub use rest::Rest;
 pub use snapshot::{
     Amounts, DEPARTURES_MAX, DIMENSION_NAMES, DIMENSIONS, Departed, Departure, Memory, NO_LEADER,
@@ -86,7 +88,7 @@ impl Planner {
         seed: u64,
         effort: u64,
     ) -> Result<BalancePlan, InvalidPolicy> {
-        self.plan_goals(policy, seed, effort, true, |_| ()).map(|(plan, ())| plan)
+        self.plan_goals(&self.memory, policy, seed, effort, true, |_| ()).map(|(plan, ())| plan)
     }
 
     /// The same with nothing done for evenness alone: while the zone is not what it is meant to be.
@@ -96,7 +98,23 @@ impl Planner {
         seed: u64,
         effort: u64,
     ) -> Result<BalancePlan, InvalidPolicy> {
-        self.plan_goals(policy, seed, effort, false, |_| ()).map(|(plan, ())| plan)
+        self.plan_goals(&self.memory, policy, seed, effort, false, |_| ()).map(|(plan, ())| plan)
+    }
+
+    /// What there is to be had if somebody asks for it now: evening out goes on to the policy's stop, however small
+    /// the distance, and however short a while it has lasted. The plan's memory is for nobody.
+    ///
+    /// `evens_out`: for evenness, too; otherwise only relief.
+    pub fn draft(
+        &self,
+        policy: &BalancePolicy,
+        seed: u64,
+        effort: u64,
+        evens_out: bool,
+    ) -> Result<BalancePlan, InvalidPolicy> {
+        let memory =
+            Memory { is_settling: true, rest: None, counts_rest: None, ..self.memory.clone() };
+        self.plan_goals(&memory, policy, seed, effort, evens_out, |_| ()).map(|(plan, ())| plan)
     }
 
     /// A plan, and the worst share in millionths that it would leave as another policy measures it. `evens_out`:
@@ -109,12 +127,15 @@ impl Planner {
         effort: u64,
         evens_out: bool,
     ) -> Result<(BalancePlan, u64), InvalidPolicy> {
-        self.plan_goals(policy, seed, effort, evens_out, |work| work.worst_share_ppm_by(other))
+        self.plan_goals(&self.memory, policy, seed, effort, evens_out, |work| {
+            work.worst_share_ppm_by(other)
+        })
     }
 
     /// `see`: is shown the zone with all of the plan done.
     fn plan_goals<T>(
         &self,
+        known: &Memory,
         policy: &BalancePolicy,
         seed: u64,
         effort: u64,
@@ -123,16 +144,17 @@ impl Planner {
     ) -> Result<(BalancePlan, T), InvalidPolicy> {
         policy.check()?;
         let mut work = Work::new(self, policy, seed, effort);
+        work.memory = known;
         let before = work.score();
         let now = Rest::of(&work);
-        let rest = self.memory.rest.as_ref().and_then(|rest| rest.kept(&now, &work));
+        let rest = known.rest.as_ref().and_then(|rest| rest.kept(&now, &work));
         safety::restore(&mut work);
         let is_safe = work.actions.is_empty();
         let mut memory = Memory {
             above_since: self.above_since(policy, before.worst_share_ppm).filter(|_| evens_out),
             counts_rest: None,
             rest: rest.filter(|_| is_safe),
-            ..self.memory.clone()
+            ..known.clone()
         };
         work.is_at_rest = memory.rest.is_some();
         let mut is_settling = relief::relieve(&mut work, Goal::Overload);
@@ -143,7 +165,7 @@ impl Planner {
             let has_lasted = memory
                 .above_since
                 .is_some_and(|since| millis(self.time.since(since)) >= policy.act_after_ms);
-            if (has_lasted && memory.rest.is_none()) || self.memory.is_settling {
+            if (has_lasted && memory.rest.is_none()) || known.is_settling {
                 let goes_on = relief::relieve(&mut work, Goal::Balance);
                 is_settling |= goes_on;
                 memory.rest = (!goes_on).then_some(now);
@@ -200,7 +222,7 @@ impl Planner {
 /// where they rest; none if something was done.
 fn even_counts(work: &mut Work<'_>) -> Option<u64> {
     let counts = work.planner.counts();
-    if work.planner.memory.counts_rest != Some(counts) {
+    if work.memory.counts_rest != Some(counts) {
         relief::relieve(work, Goal::Counts);
     }
     work.actions.is_empty().then_some(counts)

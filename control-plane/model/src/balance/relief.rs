@@ -75,7 +75,7 @@ fn start(work: &Work<'_>, goal: Goal) -> f64 {
     let permille = match goal {
         Goal::Counts => policy.count_above_permille,
         Goal::Safety | Goal::Overload | Goal::Balance => {
-            let is_settling = work.planner.memory.is_settling;
+            let is_settling = work.memory.is_settling;
             if is_settling { policy.stop_at_permille } else { policy.act_above_permille }
         }
     };

@@ -184,7 +184,7 @@ impl Source {
         }
         let noise = work.measure.noise(work.planner, self.node, self.column, noise);
         let least = least.max(noise);
-        let realised = f64::from(work.planner.memory.realised_gain_permille) / 1_000.0;
+        let realised = f64::from(work.memory.realised_gain_permille) / 1_000.0;
         let per_bytes = f64::from(policy.gain_per_bytes_permille) / 1_000.0;
         // Where little comes of what is promised, more must be promised.
         least / realised.clamp(1.0 / CAUTION_MAX, 1.0) + per_bytes * work.measure.bytes_part(bytes)

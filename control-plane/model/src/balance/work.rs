@@ -14,7 +14,7 @@ use super::{
     measure::{COUNTS, HEAT, Measure, Row, burden, millionths, minus, permille, plus},
     planner::Planner,
     policy::BalancePolicy,
-    snapshot::{Departed, Departure, PROCESSOR, PartitionView, Running},
+    snapshot::{Departed, Departure, Memory, PROCESSOR, PartitionView, Running},
     tally::Safety,
 };
 
@@ -24,6 +24,8 @@ const BYTES_PER_S: usize = 2;
 pub(super) struct Work<'a> {
     pub planner: &'a Planner,
     pub policy: &'a BalancePolicy,
+    /// What this plan knows of those before it.
+    pub memory: &'a Memory,
     pub measure: Measure,
     pub rows: Vec<Row>,
     /// Each node's stress in heat.
@@ -83,6 +85,7 @@ impl<'a> Work<'a> {
             evaluations_max: effort,
             rank,
             taken: vec![0; planner.partitions.len().div_ceil(64)],
+            memory: &planner.memory,
             planner,
             policy,
         }

@@ -4,6 +4,9 @@
 //! that a zone of any size costs each round the same, and now and then plans from it. Planning itself needs nothing of
 //! the zone, so that whoever holds locks for the rest can let go of them meanwhile.
 //!
+//! An operator who asks gets a [`Draft`]: what a plan would bring now, from the same picture, with nothing of it
+//! remembered.
+//!
 //! What the picture says may be old by a walk over all partitions. So each proposal is held against the zone as it
 //! is before it becomes an action, and again when the action is applied.
 //!
@@ -11,6 +14,7 @@
 //! leaders where there is no load to go by (see [`crate::leaders`]).
 
 mod departures;
+mod draft;
 mod memory;
 mod picture;
 mod proposals;
@@ -34,6 +38,10 @@ use departures::Departures;
 use picture::Picture;
 use shadow::Shadow;
 
+pub use draft::{
+    DRAFT_EFFORT_DEFAULT, DRAFT_EFFORT_MAX, DRAFT_SEED_DEFAULT, Draft, DraftRequest, DraftStep,
+    NotReady,
+};
 pub use report::BalanceReport;
 pub use shadow::{Comparison, Proposed};
 
@@ -121,7 +129,7 @@ impl Balancer {
         let is_due = self
             .planned_at
             .is_none_or(|planned_at| sight.now.saturating_sub(planned_at) >= PLAN_INTERVAL);
-        if !is_due || !self.picture.is_fresh() || !may_balance(sight) {
+        if !is_due || !self.picture.is_fresh() {
             return false;
         }
         self.planned_at = Some(sight.now);
@@ -129,7 +137,8 @@ impl Balancer {
         self.is_whole = is_whole(sight.state);
         let mut running = sight.state.running_operations();
         self.is_moving = running.any(|(_, operation)| operation.origin == Origin::Heat);
-        true
+        // The picture is kept fresh all the same: an operator may ask for a plan.
+        may_balance(sight)
     }
 
     /// Plans from what was looked at. This may take some tens of milliseconds, and needs nothing of the zone.

@@ -164,6 +164,11 @@ impl Picture {
         self.nodes.get(&node).copied()
     }
 
+    /// The place of a partition.
+    pub fn place_of(&self, partition: PartitionId) -> Option<u32> {
+        self.partitions.get(&partition).copied()
+    }
+
     /// A partition as it was looked at last.
     pub fn partition(&self, id: PartitionId) -> Option<&PartitionView> {
         self.planner.partitions().get(*self.partitions.get(&id)? as usize)

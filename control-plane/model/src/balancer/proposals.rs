@@ -184,17 +184,24 @@ impl<'a> Filter<'a> {
         }
     }
 
-    /// Whether the partition is where the plan saw it.
     fn is_as_planned(&self, action: &BalanceAction) -> bool {
-        let (sight, id) = (self.sight, action.partition);
-        let Some(planned) = self.picture.partition(id) else { return false };
-        let now = sight.state.partition(id).and_then(|partition| {
-            self.picture.partition_now(sight, self.departures, id, partition)
-        });
-        now.is_some_and(|now| {
-            now.replicas() == planned.replicas()
-                && now.leader == planned.leader
-                && now.running == planned.running
-        })
+        is_as_planned(self.sight, self.picture, self.departures, action.partition)
     }
+}
+
+/// Whether the partition is where the picture shows it.
+pub(super) fn is_as_planned(
+    sight: &Sight<'_>,
+    picture: &Picture,
+    departures: &Departures,
+    id: PartitionId,
+) -> bool {
+    let Some(planned) = picture.partition(id) else { return false };
+    let partition = sight.state.partition(id);
+    let now = partition.and_then(|it| picture.partition_now(sight, departures, id, it));
+    now.is_some_and(|now| {
+        now.replicas() == planned.replicas()
+            && now.leader == planned.leader
+            && now.running == planned.running
+    })
 }

@@ -285,19 +285,6 @@ fn idempotency_keys() {
     assert_eq!(refusal(refused.clone()).category(), Category::NotFound);
     assert_eq!(apply(&mut world.state, "r", wrong.clone(), start), refused);
 
-    // A retried rebalance is the same request, whatever the plan of the moment.
-    let plan = |transfers| Action::RebalanceLeaders { transfers };
-    let none = apply(&mut world.state, "b", plan(vec![]), start);
-    assert_eq!(none, Ok(Applied::Operations(vec![])));
-    let proposal = model::command::TransferProposal {
-        partition: id,
-        from: leader,
-        to,
-        reason: String::new(),
-        parent: None,
-    };
-    assert_eq!(apply(&mut world.state, "b", plan(vec![proposal]), start), none);
-
     // After a day of zone time the keys are forgotten.
     let mut time = start;
     for _ in 0..=(24 * 3_600 + 1) {
@@ -305,32 +292,6 @@ fn idempotency_keys() {
         apply(&mut world.state, "", Action::Tick, time).expect("a tick");
     }
     assert_eq!(world.state.remembered("k"), None);
-}
-
-#[test]
-fn a_plan_that_no_longer_fits_is_refused_as_a_whole() {
-    let mut world = World::new(6, 3, &["a", "b", "c"]);
-    world.settle(400);
-    let proposal = |id: u64, from, to| model::command::TransferProposal {
-        partition: PartitionId(id),
-        from,
-        to,
-        reason: "test".into(),
-        parent: None,
-    };
-    let leader = |world: &World, id: u64| {
-        world.state.partition(PartitionId(id)).expect("there").leader.expect("led").node
-    };
-    let other = |node: NodeId| NodeId(node.get() % 3 + 1);
-    let (one, two) = (leader(&world, 1), leader(&world, 2));
-    let good = proposal(1, one, other(one));
-    let stale = proposal(2, other(two), two);
-    let plan = |transfers| Action::RebalanceLeaders { transfers };
-    let category = Category::FailedPrecondition;
-    refused(&mut world, plan(vec![good.clone(), stale]), category, "plan again");
-    refused(&mut world, plan(vec![good.clone(), good.clone()]), category, "plan again");
-    let outcome = world.apply(plan(vec![good]));
-    assert!(matches!(&outcome, Ok(Applied::Operations(ids)) if ids.len() == 1), "{outcome:?}");
 }
 
 #[test]

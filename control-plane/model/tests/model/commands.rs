@@ -9,8 +9,8 @@ use model::{
     balance::Memory,
     command::{
         BrakeChange, ChangeProposal, ChangePurpose, Conclusion, EndResult, GroupObservation,
-        LeaderObservation, OperationEnd, PlacementProposal, Registration, TakeoverOutcome,
-        TakeoverRecord, TransferProposal,
+        LeaderObservation, OperationEnd, PlacementProposal, PlannedChange, PlannedStep,
+        Registration, TakeoverOutcome, TakeoverRecord, TransferProposal,
     },
     heat::{Rates, Summary, summary::SummaryEntry},
     node::NodeState,
@@ -41,6 +41,30 @@ fn operation() -> impl Strategy<Value = OperationId> + Clone {
 
 fn text() -> impl Strategy<Value = String> {
     "[a-z]{0,6}"
+}
+
+fn planned_step() -> impl Strategy<Value = PlannedStep> {
+    let change =
+        prop_oneof![
+            (node(), node()).prop_map(|(from, to)| PlannedChange::TransferLeader { from, to }),
+            (replica(), node(), node())
+                .prop_map(|(replica, from, to)| PlannedChange::MoveReplica { replica, from, to }),
+        ];
+    // As they are at first, too.
+    let targets = prop_oneof![
+        vec(replica(), 0..4),
+        (0_u64..4).prop_map(|at| { (1..=3).map(|replica| ReplicaId(3 * at + replica)).collect() })
+    ];
+    (partition(), targets, node(), change, text(), option::weighted(0.1, partition())).prop_map(
+        |(partition, targets, leader, change, reason, exchanged_with)| PlannedStep {
+            partition,
+            targets,
+            leader,
+            change,
+            reason,
+            exchanged_with,
+        },
+    )
 }
 
 fn membership() -> impl Strategy<Value = Membership> {
@@ -184,7 +208,7 @@ fn action() -> impl Strategy<Value = Action> {
         }),
         1 => node().prop_map(|node| Action::UncordonNode { node }),
         1 => node().prop_map(|node| Action::RemoveNode { node }),
-        1 => vec(transfer(), 0..3).prop_map(|transfers| Action::RebalanceLeaders { transfers }),
+        3 => vec(planned_step(), 0..3).prop_map(|steps| Action::ApplyPlan { steps }),
         1 => operation().prop_map(|operation| Action::CancelOperation { operation }),
         1 => (prop_oneof![Just(0_u64), 1_u64..5_000, any::<u64>()], text())
             .prop_map(|(for_ms, reason)| Action::OverrideBrake { for_ms, reason }),

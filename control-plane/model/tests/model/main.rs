@@ -10,6 +10,7 @@ mod brake;
 mod commands;
 mod conclusions;
 mod detector;
+mod drafts;
 mod drains;
 mod group;
 mod heat;

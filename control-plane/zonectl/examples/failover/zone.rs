@@ -149,7 +149,7 @@ impl Zone {
         let status = self.status().await?;
         let node = status.nodes.iter().find(|node| node.name == role.name());
         let node_id = node.with_context(|| format!("the zone has no {role}"))?.id;
-        self.admin.rebalance_leaders(v1::RebalanceLeadersRequest::default()).await?;
+        self.admin.rebalance().await?;
         self.wait_healthy().await?;
         let victim = self.victim(role, node_id).await?;
         if !victim.led.is_empty() {

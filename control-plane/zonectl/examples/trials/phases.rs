@@ -159,8 +159,8 @@ async fn operations(trial: &mut Trial<'_>, arguments: &Arguments) -> anyhow::Res
     trial.admin.uncordon_node(request).await?;
 
     // A rebalance by hand.
-    let rebalance = trial.admin.rebalance_leaders(v1::RebalanceLeadersRequest::default()).await?;
-    note.push(format!("rebalance {} transfers", rebalance.transfers.len()));
+    let rebalance = trial.admin.rebalance().await?;
+    note.push(format!("rebalance {} steps", rebalance.operation_ids.len()));
 
     // Re-replication, since a node stays away.
     let (victim, id, _) = trial.busiest().await?;

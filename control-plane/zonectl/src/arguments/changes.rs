@@ -2,6 +2,22 @@
 
 use clap::{Args, Subcommand};
 
+pub const REBALANCE_HELP: &str = "\
+Examples:
+  zonectl rebalance --dry-run
+  zonectl rebalance --wait
+
+The zone evens itself out; this does at once what it would do after a while, and
+goes on until its policy has enough. It begins as much as the zone does at a
+time; what is left is told, and done by the next rebalance or by the zone.
+
+JSON:
+  dry_run, operation_ids[], empty_nodes[],
+  transfers[] {partition_id, from_node_id, to_node_id, reason},
+  moves[] {partition_id, replica_id, from_node_id, to_node_id, bytes, reason},
+  counts[] {node_id, before, after} (of leaderships),
+  plan (see `zonectl plan`)";
+
 #[derive(Debug, Subcommand)]
 pub enum NodeVerb {
     /// All nodes.

@@ -19,7 +19,7 @@ pub use changes::{
 pub use global::{Global, OutputFormat, TlsArguments};
 pub use load::LoadArguments;
 pub use objects::{DeleteArguments, GetArguments, KeyArguments, ListArguments, PutArguments};
-pub use plan::PlanArguments;
+pub use plan::{ApplyArguments, PlanArguments};
 pub use policy::{PolicySetArguments, PolicyVerb, ShadowVerb};
 pub use snapshot::SnapshotVerb;
 pub use zone::{
@@ -29,8 +29,9 @@ pub use zone::{
 
 use self::{
     brake::BRAKE_HELP,
+    changes::REBALANCE_HELP,
     load::{DEMO_HELP, LOAD_HELP},
-    plan::PLAN_HELP,
+    plan::{APPLY_HELP, PLAN_HELP},
     policy::POLICY_HELP,
     snapshot::SNAPSHOT_HELP,
 };
@@ -131,14 +132,15 @@ pub enum Verb {
         zonectl partition move 7 --from node-1 --to node-4 --wait"
     )]
     Partition(PartitionVerb),
-    /// Spread leadership evenly over the nodes.
-    #[command(after_help = "Examples:\n  \
-        zonectl rebalance --dry-run\n  \
-        zonectl rebalance --wait")]
+    /// Even out the zone now: plan and apply in one, for load, leaderships and replicas.
+    #[command(after_long_help = REBALANCE_HELP)]
     Rebalance(RebalanceArguments),
-    /// Plan where replicas should be, for a problem in a file: what if this node went, what if load doubled?
+    /// Plan what should be elsewhere: in the zone as it is now, or in a file's problem (what if load doubled?).
     #[command(after_long_help = PLAN_HELP)]
     Plan(PlanArguments),
+    /// Carry out a plan for the zone, exactly as it was shown.
+    #[command(after_long_help = APPLY_HELP)]
+    Apply(ApplyArguments),
     /// The zone as a file that can be edited and planned for.
     #[command(subcommand, after_long_help = SNAPSHOT_HELP)]
     Snapshot(SnapshotVerb),
@@ -286,7 +288,10 @@ mod tests {
             ("zonectl policy set splits_max=1", "--reason"),
             ("zonectl policy diff", "<FILE>"),
             ("zonectl policy shadow set splits_max=1", "--reason"),
-            ("zonectl plan", "--problem"),
+            ("zonectl plan --rounds 3", "--problem"),
+            ("zonectl plan --problem x --effort 5", "--effort"),
+            ("zonectl plan --effort 4000001", "4000000"),
+            ("zonectl apply", "<PLAN>"),
             ("zonectl plan --problem x --time-limit 0s", "more than 0s"),
             ("zonectl plan --problem x --time-limit 2days", "at most 1day"),
             ("zonectl plan --problem x --rounds 0", "--rounds"),

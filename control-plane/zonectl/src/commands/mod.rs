@@ -1,5 +1,6 @@
 //! One function for each verb.
 
+mod apply;
 mod brake;
 mod events;
 mod explain;
@@ -12,7 +13,6 @@ mod operation;
 mod partition;
 mod plan;
 mod policy;
-mod rebalance;
 mod snapshot;
 mod split_keys;
 mod status;
@@ -170,8 +170,9 @@ async fn carry_out(context: &Context, verb: Verb) -> Result<(), Failure> {
         Verb::Heat(arguments) => heat::run(context, &arguments).await,
         Verb::Partition(verb) => partition::run(context, verb).await,
         Verb::Plan(arguments) => plan::run(context, arguments).await,
+        Verb::Apply(arguments) => apply::apply(context, &arguments).await,
         Verb::Snapshot(verb) => snapshot::run(context, verb).await,
-        Verb::Rebalance(arguments) => rebalance::run(context, &arguments).await,
+        Verb::Rebalance(arguments) => apply::rebalance(context, &arguments).await,
         Verb::Operation(verb) => operation::run(context, verb).await,
         Verb::Brake(verb) => brake::run(context, verb).await,
         Verb::Policy(verb) => policy::run(context, verb).await,

@@ -1,4 +1,4 @@
-//! `zonectl plan`.
+//! `zonectl plan`, for a problem in a file; for the live zone see [`super::apply`].
 
 use std::{
     fs::File,
@@ -18,7 +18,7 @@ use model::reassignment::{
 };
 use runtime::seams::Environment;
 
-use super::Context;
+use super::{Context, apply};
 use crate::{
     arguments::PlanArguments,
     failure::Failure,
@@ -30,12 +30,15 @@ use crate::{
 const PROBLEM_BYTES_MAX: u64 = 1 << 30;
 
 pub async fn run(context: &Context, arguments: PlanArguments) -> Result<(), Failure> {
-    let name = match arguments.problem.to_str() {
+    let Some(path) = arguments.problem.clone() else {
+        return apply::plan(context, arguments.seed, arguments.effort).await;
+    };
+    let name = match path.to_str() {
         Some("-") => "standard input".to_owned(),
-        _ => arguments.problem.display().to_string(),
+        _ => path.display().to_string(),
     };
     // Nobody listens for Ctrl-C before there is something to be searched: until then it just ends the command.
-    let problem = read(&name, &arguments.problem)?;
+    let problem = read(&name, &path)?;
     let is_interrupted = Arc::new(AtomicBool::new(false));
     let environment = context.environment.clone();
     let stop = is_interrupted.clone();

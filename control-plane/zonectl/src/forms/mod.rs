@@ -6,6 +6,7 @@
 
 mod brake;
 mod heat;
+mod live_plan;
 mod node;
 mod objects;
 mod operation;
@@ -17,9 +18,13 @@ mod status;
 
 pub use brake::BrakeForm;
 pub use heat::{BalanceForm, HeatForm, HeatRatesForm, NodeHeatForm, PartitionHeatForm};
+pub use live_plan::{
+    AppliedForm, LivePlanForm, PLAN_VERSION, PlanChange, PlanOutlookForm, PlanStepForm,
+    RebalanceForm,
+};
 pub use node::{NodeDetailForm, NodeExplanationForm, NodeForm};
 pub use objects::{DeletedForm, ItemForm, ListForm, PutForm};
-pub use operation::{EventForm, OperationForm, RebalanceForm};
+pub use operation::{EventForm, OperationForm};
 pub use partition::{
     PartitionDetailForm, PartitionExplanationForm, PartitionForm, PlaceForm as ReplicaPlaceForm,
     PlacementForm,

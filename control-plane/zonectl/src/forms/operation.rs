@@ -1,7 +1,5 @@
 //! Operations, plans and events.
 
-use std::collections::BTreeMap;
-
 use proto::v1;
 use serde::Serialize;
 
@@ -77,78 +75,6 @@ impl From<v1::Operation> for OperationForm {
             ended_zone_time_ms: some_id(operation.ended_zone_time_ms),
             parent_id: some_id(operation.parent_id),
         }
-    }
-}
-
-/// `zonectl rebalance`.
-#[derive(Clone, Debug, Serialize)]
-pub struct RebalanceForm {
-    pub dry_run: bool,
-    /// In the sequence in which they are carried out.
-    pub transfers: Vec<TransferForm>,
-    /// Leaders of each node, before and after.
-    pub counts: Vec<LeaderCountForm>,
-    /// One operation for each transfer; empty with a dry run.
-    pub operation_ids: Vec<u64>,
-    /// Nodes that are up and active, but hold no replica and so cannot lead anything.
-    pub empty_nodes: Vec<u64>,
-    /// For people, who know nodes by their names.
-    #[serde(skip)]
-    names: BTreeMap<u64, String>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub struct TransferForm {
-    pub partition_id: u64,
-    pub from_node_id: Option<u64>,
-    pub to_node_id: u64,
-    pub reason: String,
-}
-
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct LeaderCountForm {
-    pub node_id: u64,
-    pub before: u32,
-    pub after: u32,
-}
-
-impl RebalanceForm {
-    /// `nodes` are all nodes of the zone.
-    pub fn new(
-        dry_run: bool,
-        response: v1::RebalanceLeadersResponse,
-        nodes: Vec<v1::NodeSummary>,
-    ) -> Self {
-        let is_empty = |node: &&v1::NodeSummary| {
-            node.replicas == 0
-                && node.state() == v1::NodeState::Up
-                && node.administrative_state() == v1::AdministrativeState::Active
-        };
-        let empty_nodes = nodes.iter().filter(is_empty).map(|node| node.id).collect();
-        let transfer = |transfer: v1::PlannedTransfer| TransferForm {
-            partition_id: transfer.partition_id,
-            from_node_id: some_id(transfer.from_node_id),
-            to_node_id: transfer.to_node_id,
-            reason: transfer.reason,
-        };
-        let count = |count: v1::LeaderCount| LeaderCountForm {
-            node_id: count.node_id,
-            before: count.before,
-            after: count.after,
-        };
-        Self {
-            dry_run,
-            transfers: response.transfers.into_iter().map(transfer).collect(),
-            counts: response.counts.into_iter().map(count).collect(),
-            operation_ids: response.operation_ids,
-            empty_nodes,
-            names: nodes.into_iter().map(|node| (node.id, node.name)).collect(),
-        }
-    }
-
-    /// A node's name; its id if it has none that is known.
-    pub fn name_of(&self, node: u64) -> String {
-        self.names.get(&node).cloned().unwrap_or_else(|| node.to_string())
     }
 }
 

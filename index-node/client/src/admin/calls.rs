@@ -68,6 +68,8 @@ plain_calls! {
     get_policy(GetPolicyRequest) -> GetPolicyResponse;
     /// The shadow policy, and how it does.
     get_shadow_policy(GetShadowPolicyRequest) -> GetShadowPolicyResponse;
+    /// What could be done to even out the zone as it is now.
+    plan_balance(PlanBalanceRequest) -> BalancePlan;
     /// Operations, newest first.
     list_operations(ListOperationsRequest) -> ListOperationsResponse;
     /// Cancels an operation.
@@ -85,8 +87,8 @@ keyed_calls! {
     uncordon_node(UncordonNodeRequest) -> UncordonNodeResponse;
     /// Forgets a node for good.
     remove_node(RemoveNodeRequest) -> RemoveNodeResponse;
-    /// Makes leader counts even.
-    rebalance_leaders(RebalanceLeadersRequest) -> RebalanceLeadersResponse;
+    /// Carries out a plan: all of it, or nothing.
+    apply_plan(ApplyPlanRequest) -> ApplyPlanResponse;
     /// Lets repairs and moves go on for a while although the brake is engaged, or no longer.
     override_brake(OverrideBrakeRequest) -> OverrideBrakeResponse;
     /// Puts another policy in the place of the one that it was made from.

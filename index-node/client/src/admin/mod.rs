@@ -6,6 +6,7 @@
 
 mod calls;
 mod error;
+mod rebalance;
 mod status;
 mod streams;
 
@@ -25,6 +26,7 @@ use tonic::{Code, Request, Response, Status, transport::Channel};
 
 pub use error::AdminError;
 use error::seconds;
+pub use rebalance::Rebalanced;
 
 use crate::{
     pacing::Backoff,

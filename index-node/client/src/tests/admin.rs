@@ -33,6 +33,11 @@ struct State {
     status_calls: u32,
     /// The stream of events breaks after so many.
     break_after: Option<usize>,
+    /// So many plans are outrun by the zone before they are applied.
+    plans_outrun: u32,
+    plans: u64,
+    /// The first partitions of the plans that were applied.
+    applied: Vec<u64>,
 }
 
 impl Member {
@@ -111,6 +116,36 @@ macro_rules! unused {
                 Ok(Response::new(v1::OperationResponse { operation }))
             }
 
+            async fn plan_balance(
+                &self,
+                _: Request<v1::PlanBalanceRequest>,
+            ) -> Result<Response<v1::BalancePlan>, Status> {
+                self.check()?;
+                let mut state = self.0.lock().unwrap();
+                state.plans += 1;
+                let step = v1::PlanStep { partition_id: state.plans, ..v1::PlanStep::default() };
+                let steps = vec![step];
+                Ok(Response::new(v1::BalancePlan { steps, ..v1::BalancePlan::default() }))
+            }
+
+            async fn apply_plan(
+                &self,
+                request: Request<v1::ApplyPlanRequest>,
+            ) -> Result<Response<v1::ApplyPlanResponse>, Status> {
+                self.check()?;
+                let request = request.into_inner();
+                let mut state = self.0.lock().unwrap();
+                state.keys.push(request.idempotency_key);
+                if state.plans_outrun > 0 {
+                    state.plans_outrun -= 1;
+                    let changed = v1::PlanChanged { partition_ids: vec![1], more: 0 };
+                    let kind = Kind::PlanChanged(changed);
+                    return Err(detail::status(Code::FailedPrecondition, "plan again", kind));
+                }
+                state.applied.extend(request.steps.first().map(|step| step.partition_id));
+                Ok(Response::new(v1::ApplyPlanResponse { operation_ids: vec![8] }))
+            }
+
             type WatchOperationStream = Operations;
             async fn watch_operation(
                 &self,
@@ -161,7 +196,6 @@ unused! {
     move_replica(MoveReplicaRequest) -> OperationResponse;
     uncordon_node(UncordonNodeRequest) -> UncordonNodeResponse;
     remove_node(RemoveNodeRequest) -> RemoveNodeResponse;
-    rebalance_leaders(RebalanceLeadersRequest) -> RebalanceLeadersResponse;
     override_brake(OverrideBrakeRequest) -> OverrideBrakeResponse;
     get_policy(GetPolicyRequest) -> GetPolicyResponse;
     set_policy(SetPolicyRequest) -> SetPolicyResponse;
@@ -285,4 +319,22 @@ async fn an_operation_is_watched_to_its_end() {
     let states: Vec<v1::Operation> = client.watch_operation(5).try_collect().await.unwrap();
     assert_eq!(states.len(), 2);
     assert_eq!(states[1].state(), v1::OperationState::Succeeded);
+}
+
+#[tokio::test]
+async fn a_plan_that_is_outrun_is_made_again_and_not_for_ever() {
+    let member = Member::default();
+    member.0.lock().unwrap().plans_outrun = 2;
+    let server = member.serve().await;
+    let client = client(&[&server.address], 20_000);
+    let rebalanced = client.rebalance().await.unwrap();
+    assert_eq!(rebalanced.operation_ids, [8]);
+    assert_eq!(rebalanced.plan.steps[0].partition_id, 3);
+    assert_eq!(member.0.lock().unwrap().applied, [3], "the newest plan, and no other");
+    let keys = member.0.lock().unwrap().keys.clone();
+    assert!(keys[0] != keys[1] && keys[1] != keys[2], "another plan is another command");
+
+    member.0.lock().unwrap().plans_outrun = u32::MAX;
+    let error = client.rebalance().await.unwrap_err();
+    assert_eq!(error.code(), Some(Code::FailedPrecondition), "{error}");
 }

@@ -9,6 +9,7 @@ use crate::support::{
     LIMIT, eventually,
     shared::{NODES, shared},
     wire::{Wire, leader_hint, node_id, node_name, refused},
+    zone::TestZone,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,7 +73,8 @@ async fn a_follower_says_who_leads() {
         drain_node(v1::DrainNodeRequest { node: node_id(1), ..Default::default() }),
         uncordon_node(v1::UncordonNodeRequest { node: node_id(1), ..Default::default() }),
         remove_node(v1::RemoveNodeRequest { node: node_id(1), ..Default::default() }),
-        rebalance_leaders(v1::RebalanceLeadersRequest::default()),
+        plan_balance(v1::PlanBalanceRequest::default()),
+        apply_plan(v1::ApplyPlanRequest::default()),
         override_brake(v1::OverrideBrakeRequest::default()),
         get_policy(v1::GetPolicyRequest {}),
         set_policy(v1::SetPolicyRequest::default()),
@@ -283,19 +285,114 @@ async fn a_drain_can_be_cancelled() {
     zone.even_out().await;
 }
 
+/// A plan for one leadership, as it would be made now.
+async fn plan_of_one(zone: &TestZone) -> v1::ApplyPlanRequest {
+    let (partition_id, from_node_id, to_node_id) = zone.a_transfer().await;
+    let placement = &zone.placements().await[&partition_id];
+    let transfer = v1::PlannedTransfer { from_node_id, to_node_id };
+    let step = v1::PlanStep {
+        partition_id,
+        target_replica_ids: placement.replicas.keys().copied().collect(),
+        leader_node_id: from_node_id,
+        change: Some(v1::plan_step::Change::Transfer(transfer)),
+        reason: "for a test".into(),
+        ..v1::PlanStep::default()
+    };
+    let zone_id = zone.status().await.zone_id.unwrap();
+    v1::ApplyPlanRequest { zone_id, steps: vec![step], idempotency_key: String::new() }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_balanced_zone_has_nothing_to_rebalance() {
+async fn a_plan_is_shown_and_changes_nothing() {
     let zone = shared().await;
     let admin = zone.admin();
     let before = zone.placements().await;
-    let plan = v1::RebalanceLeadersRequest { dry_run: true, idempotency_key: String::new() };
-    let plan = admin.rebalance_leaders(plan).await.unwrap();
-    assert!(plan.transfers.is_empty() && plan.operation_ids.is_empty(), "{plan:?}");
-    assert_eq!(plan.counts.len(), NODES as usize);
-    assert!(plan.counts.iter().all(|count| count.before == count.after), "{plan:?}");
-    let applied = admin.rebalance_leaders(v1::RebalanceLeadersRequest::default()).await.unwrap();
-    assert!(applied.transfers.is_empty() && applied.operation_ids.is_empty(), "{applied:?}");
+    let plan = admin.plan_balance(v1::PlanBalanceRequest::default()).await.unwrap();
+    assert_eq!(Some(&plan.zone_id), zone.status().await.zone_id.as_ref());
+    assert_eq!(plan.nodes.len(), NODES as usize);
+    assert!(plan.revision > 0 && plan.seed > 0 && plan.effort > 0, "{plan:?}");
+    for step in &plan.steps {
+        assert!(step.change.is_some() && step.effect.is_some(), "{step:?}");
+        assert!(!step.reason.is_empty() && step.target_replica_ids.len() == 3, "{step:?}");
+    }
     assert_eq!(zone.placements().await, before);
+    let greedy = v1::PlanBalanceRequest { effort: 4_000_001, ..Default::default() };
+    let refused = admin.plan_balance(greedy).await.unwrap_err();
+    assert_eq!(refused.code(), Some(Code::InvalidArgument), "{refused}");
+    assert!(refused.to_string().contains("at most 4000000"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_is_applied_once_and_whole_or_not_at_all() {
+    let zone = shared().await;
+    let admin = zone.admin();
+    let plan = plan_of_one(&zone).await;
+    let keyed =
+        v1::ApplyPlanRequest { idempotency_key: "the plan of a test".into(), ..plan.clone() };
+    let applied = admin.apply_plan(keyed.clone()).await.unwrap();
+    let [operation] = applied.operation_ids[..] else { panic!("{applied:?}") };
+    assert_eq!(zone.ended(operation).await.state(), OperationState::Succeeded);
+    // The same again is the same.
+    assert_eq!(admin.apply_plan(keyed).await.unwrap(), applied);
+    zone.settled().await;
+
+    let fresh = plan_of_one(&zone).await;
+    let before = zone.placements().await;
+    let with = |change: &dyn Fn(&mut v1::ApplyPlanRequest)| {
+        let mut plan = fresh.clone();
+        change(&mut plan);
+        plan
+    };
+    for (plan, code, said) in [
+        (with(&|it| it.zone_id.clear()), Code::InvalidArgument, "zone_id"),
+        (
+            with(&|it| it.zone_id = "00000000-0000-0000-0000-000000000007".into()),
+            Code::FailedPrecondition,
+            "and this is zone",
+        ),
+        (with(&|it| it.steps[0].change = None), Code::InvalidArgument, "transfer or a move"),
+        (with(&|it| it.steps[0].partition_id = 0), Code::InvalidArgument, "partition_id"),
+        (with(&|it| it.steps.push(it.steps[0].clone())), Code::InvalidArgument, "is in it twice"),
+        (
+            with(&|it| it.steps = vec![it.steps[0].clone(); 1_001]),
+            Code::InvalidArgument,
+            "at most 1000",
+        ),
+        (with(&|it| it.steps[0].reason = "x".repeat(1_025)), Code::InvalidArgument, "at most 1024"),
+        // Somebody else leads.
+        (
+            with(&|it| {
+                let step = &mut it.steps[0];
+                let Some(v1::plan_step::Change::Transfer(transfer)) = &mut step.change else {
+                    panic!("it is one")
+                };
+                std::mem::swap(&mut transfer.from_node_id, &mut transfer.to_node_id);
+                step.leader_node_id = transfer.from_node_id;
+            }),
+            Code::FailedPrecondition,
+            "leads it by now",
+        ),
+        (
+            with(&|it| it.steps[0].target_replica_ids = vec![1_001, 1_002, 1_003]),
+            Code::FailedPrecondition,
+            "and were 1001, 1002, 1003: plan again",
+        ),
+        // One that fits and one that does not: nothing is begun.
+        (
+            with(&|it| {
+                let other = v1::PlanStep { partition_id: 77, ..it.steps[0].clone() };
+                it.steps.push(other);
+            }),
+            Code::FailedPrecondition,
+            "partition 77: it does not exist",
+        ),
+    ] {
+        let refused = admin.apply_plan(plan).await.unwrap_err();
+        assert_eq!(refused.code(), Some(code), "{refused}");
+        assert!(refused.to_string().contains(said), "{said}: {refused}");
+    }
+    assert_eq!(zone.placements().await, before);
+    zone.settled().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

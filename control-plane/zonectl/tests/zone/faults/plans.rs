@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use proto::v1;
+use client::Rebalanced;
 use zonectl::zone_process::Role;
 
 use crate::support::{
@@ -72,12 +72,11 @@ async fn leaderships_are_made_even_on_command() {
     .await;
     // Whoever is quicker, the operator or the zone itself: in the end they are even.
     let admin = zone.admin();
-    let plan = admin.rebalance_leaders(v1::RebalanceLeadersRequest::default()).await;
-    match plan {
-        Ok(plan) => {
-            assert_eq!(plan.operation_ids.len(), plan.transfers.len());
-            assert!(plan.transfers.iter().all(|transfer| !transfer.reason.is_empty()));
-            for id in plan.operation_ids {
+    match admin.rebalance().await {
+        Ok(Rebalanced { plan, operation_ids }) => {
+            assert_eq!(operation_ids.len(), plan.steps.len());
+            assert!(plan.steps.iter().all(|step| !step.reason.is_empty()));
+            for id in operation_ids {
                 zone.ended(id).await;
             }
         }

@@ -1,5 +1,6 @@
 //! Every verb of `zonectl`, in both outputs, with its exit codes and its words.
 
+mod applying;
 mod brake;
 mod dev;
 mod heat;

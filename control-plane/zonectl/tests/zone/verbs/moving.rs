@@ -1,5 +1,5 @@
 //! Verbs that change where things are: `partition transfer-leader|move`, `node drain|uncordon|remove`,
-//! `rebalance`, `operation watch|cancel`.
+//! `operation watch|cancel`.
 
 use serde_json::Value;
 
@@ -117,24 +117,4 @@ async fn operation_cancel() {
 #[track_caller]
 fn watched_to_failure(said: &str, id: &str) {
     assert!(said.contains(&format!("operation {id} ended as cancelled")), "{said}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn rebalance() {
-    let zone = shared().await;
-    let zonectl = Zonectl::new(&zone.endpoints());
-    let plan = zonectl.json(&["rebalance", "--dry-run"]).await;
-    has_fields(&plan, &["dry_run", "transfers", "counts", "operation_ids", "empty_nodes"]);
-    assert_eq!(plan["dry_run"], true);
-    assert_eq!(plan["transfers"], Value::Array(Vec::new()));
-    for count in plan["counts"].as_array().unwrap() {
-        has_fields(count, &["node_id", "before", "after"]);
-        assert_eq!(count["before"], count["after"]);
-    }
-    let text = zonectl.text(&["rebalance", "--dry-run"]).await;
-    assert!(text.contains("nothing to do"), "{text}");
-    let text = zonectl.text(&["rebalance", "--wait"]).await;
-    assert!(text.contains("nothing to do"), "{text}");
-    let applied = zonectl.json(&["rebalance"]).await;
-    assert_eq!(applied["dry_run"], false);
 }

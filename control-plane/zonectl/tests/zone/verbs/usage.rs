@@ -2,7 +2,7 @@
 
 use crate::support::program::{Zonectl, command, run, zonectl_program};
 
-const VERBS: [&[&str]; 25] = [
+const VERBS: [&[&str]; 26] = [
     &["status"],
     &["init", "--members", "127.0.0.1:1"],
     &["node", "list"],
@@ -14,6 +14,7 @@ const VERBS: [&[&str]; 25] = [
     &["partition", "show", "1"],
     &["partition", "transfer-leader", "1", "--to", "2"],
     &["partition", "move", "1", "--from", "1", "--to", "2"],
+    &["plan"],
     &["rebalance"],
     &["snapshot", "export"],
     &["explain", "partition", "1"],
@@ -80,7 +81,10 @@ async fn wrong_usage_is_exit_code_2_and_names_what_is_wrong() {
         (&["policy", "set", "splits_max=1"], "--reason"),
         (&["policy", "set", "frobs_max=1", "--reason", "r"], "frobs_max"),
         (&["policy", "diff", "/nonexistent"], "/nonexistent"),
-        (&["plan"], "--problem"),
+        (&["plan", "--rounds", "1"], "--problem"),
+        (&["plan", "--problem", "p", "--effort", "1"], "--effort"),
+        (&["plan", "--effort", "0"], "--effort"),
+        (&["apply"], "<PLAN>"),
         (&["plan", "--problem", "p", "--rounds", "1", "--time-limit", "1s"], "--time-limit"),
         (&["completions", "tcl"], "tcl"),
     ] {
@@ -100,6 +104,7 @@ async fn help_is_an_answer_with_examples() {
         &["partition"],
         &["plan"],
         &["policy"],
+        &["apply"],
         &["snapshot"],
         &["rebalance"],
         &["operation"],
