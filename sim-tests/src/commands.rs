@@ -1,4 +1,4 @@
-//! A second operator, who gives commands while things go wrong: moves, hand-overs, drains and their ends,
+//! A second operator, who gives commands while things go wrong: moves, hand-overs, splits, drains and their ends,
 //! cancellations, at times and on nodes that follow from the seed, or that a scenario says.
 //!
 //! A command that got no answer is given again under the same idempotency key, as people's tools do. In
@@ -8,8 +8,9 @@ use std::{ops::Range, str::FromStr, time::Duration};
 
 use proto::v1::{
     CancelOperationRequest, DrainNodeRequest, ListOperationsRequest, MoveReplicaRequest,
-    NodeReference, OperationResponse, OverrideBrakeRequest, RebalanceLeadersRequest,
-    TransferLeaderRequest, UncordonNodeRequest, admin_service_client::AdminServiceClient,
+    NodeReference, OperationResponse, OverrideBrakeRequest, RebalanceLeadersRequest, SplitBy,
+    SplitPartitionRequest, TransferLeaderRequest, UncordonNodeRequest,
+    admin_service_client::AdminServiceClient, split_partition_request::Point,
 };
 use rand::{RngExt, rngs::StdRng};
 use runtime::{
@@ -57,6 +58,10 @@ pub enum Command {
     Uncordon {
         node: String,
     },
+    Split {
+        partition: u64,
+        at: SplitAt,
+    },
     Rebalance,
     /// Of the newest operation that has not ended.
     Cancel,
@@ -64,6 +69,14 @@ pub enum Command {
         seconds: u64,
     },
     RestoreBrake,
+}
+
+/// Where a partition is to be split.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SplitAt {
+    Key(String),
+    Load,
+    Size,
 }
 
 /// A command and its time since the start of the simulation.
@@ -81,7 +94,8 @@ impl Command {
             | Command::Drain { node }
             | Command::Uncordon { node } => vec![node],
             Command::MoveReplica { from, to, .. } => vec![from, to],
-            Command::Rebalance
+            Command::Split { .. }
+            | Command::Rebalance
             | Command::Cancel
             | Command::OverrideBrake { .. }
             | Command::RestoreBrake => Vec::new(),
@@ -94,7 +108,9 @@ impl Command {
             Command::TransferLeader { partition, .. } | Command::MoveReplica { partition, .. } => {
                 Some(*partition)
             }
-            Command::Drain { .. }
+            // It may be one that a split before has made.
+            Command::Split { .. }
+            | Command::Drain { .. }
             | Command::Uncordon { .. }
             | Command::Rebalance
             | Command::Cancel
@@ -125,6 +141,15 @@ impl FromStr for Command {
                 let partition = number(partition)?;
                 Command::MoveReplica { partition, from: own(from), to: own(to) }
             }
+            ["split", partition, "at", key] => {
+                Command::Split { partition: number(partition)?, at: SplitAt::Key(own(key)) }
+            }
+            ["split", partition, "by", "size"] => {
+                Command::Split { partition: number(partition)?, at: SplitAt::Size }
+            }
+            ["split", partition, "by", "load"] => {
+                Command::Split { partition: number(partition)?, at: SplitAt::Load }
+            }
             ["drain", node] => Command::Drain { node: own(node) },
             ["uncordon", node] => Command::Uncordon { node: own(node) },
             ["rebalance"] => Command::Rebalance,
@@ -137,7 +162,7 @@ impl FromStr for Command {
                 return Err(format!(
                     "{text:?} is no command; one is for example \"drain node-1\", \"uncordon node-1\", \
                      \"transfer leader of 2 to node-1\", \"move replica of 2 from node-1 to node-4\", \
-                     \"rebalance\", \"cancel\", \"override brake for 10 s\" or \"restore brake\""
+                     \"split 2 at key-0007\", \"split 2 by size\", \"rebalance\", \"cancel\", \"override brake for 10 s\" or \"restore brake\""
                 ));
             }
         })
@@ -158,12 +183,22 @@ fn node(name: &str) -> Option<NodeReference> {
     Some(NodeReference { id: 0, name: name.to_owned() })
 }
 
-/// Commands, and how often they are drawn, in percent.
+/// Partitions that splits may have made by the time of a drawn one, and about how many keys there are.
+const SPLITS_EXPECTED: u32 = 3;
+const KEYS_EXPECTED: u32 = 24;
+
+/// Commands, and how often they are drawn, of 120 times.
 fn draw(generator: &mut StdRng, nodes: &[String], partitions: u32) -> Command {
     let partition = u64::from(generator.random_range(1..=partitions));
     let from = nodes[generator.random_range(0..nodes.len())].clone();
     let to = nodes[generator.random_range(0..nodes.len())].clone();
-    match generator.random_range(0..100_u32) {
+    // One that splits have made already, perhaps.
+    let divided = u64::from(generator.random_range(1..=partitions + SPLITS_EXPECTED));
+    let key = format!("key-{:04}", generator.random_range(0..KEYS_EXPECTED));
+    match generator.random_range(0..120_u32) {
+        100..113 => Command::Split { partition: divided, at: SplitAt::Key(key) },
+        113..119 => Command::Split { partition: divided, at: SplitAt::Size },
+        119 => Command::Split { partition: divided, at: SplitAt::Load },
         0..30 => Command::TransferLeader { partition, to },
         30..60 => Command::MoveReplica { partition, from, to },
         60..75 => Command::Drain { node: from },
@@ -355,6 +390,16 @@ impl Commander {
                         .await
                         .map(operation_of)
                 }
+                Command::Split { partition, at } => {
+                    let point = match at {
+                        SplitAt::Key(key) => Point::At(key.into_bytes().into()),
+                        SplitAt::Load => Point::By(SplitBy::Load.into()),
+                        SplitAt::Size => Point::By(SplitBy::Size.into()),
+                    };
+                    let (partition_id, point) = (partition, Some(point));
+                    let request = SplitPartitionRequest { partition_id, point, idempotency_key };
+                    admin.split_partition(request).await.map(operation_of)
+                }
                 Command::Drain { node: name } => {
                     let node = node(&name);
                     let request =
@@ -441,6 +486,14 @@ mod tests {
                 Command::Uncordon { node } => {
                     seen.insert(format!("uncordon {node}"));
                 }
+                Command::Split { partition, at } => {
+                    assert!((1..=6).contains(&partition));
+                    seen.insert(match at {
+                        SplitAt::Key(_) => "split at a key".to_owned(),
+                        SplitAt::Load => "split by load".to_owned(),
+                        SplitAt::Size => "split by size".to_owned(),
+                    });
+                }
                 Command::Rebalance => {
                     seen.insert("rebalance".to_owned());
                 }
@@ -456,7 +509,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(seen.len(), 5 * nodes.len() + 4);
+        assert_eq!(seen.len(), 5 * nodes.len() + 7);
     }
 
     #[test]
@@ -473,6 +526,9 @@ mod tests {
             "rebalance",
             "cancel",
             "transfer leader of 1 to node-2",
+            "split 3 at key-0007",
+            "split 3 by size",
+            "split 3 by load",
             "override brake for 10 s",
             "restore brake",
         ] {
@@ -483,6 +539,8 @@ mod tests {
             "move replica of two from node-1 to node-2",
             "6 s cancel",
             "cancel all",
+            "split 3",
+            "split three by size",
             "override brake",
             "override brake for 0 s",
             "override brake for 3601 s",

@@ -49,6 +49,7 @@ pub enum EventKind {
     BrakeOverridden,
     BrakeRestored,
     ControlPlaneLeader,
+    PartitionSplit,
 }
 
 impl EventKind {
@@ -81,6 +82,7 @@ impl EventKind {
             EventKind::BrakeOverridden => "brake-overridden",
             EventKind::BrakeRestored => "brake-restored",
             EventKind::ControlPlaneLeader => "control-plane-leader",
+            EventKind::PartitionSplit => "partition-split",
         }
     }
 }

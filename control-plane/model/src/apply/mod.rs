@@ -10,12 +10,14 @@ mod groups;
 mod nodes;
 mod operator;
 mod retention;
+mod splits;
 mod transfers;
 mod zone;
 
 pub use changes::ChangesInFlight;
 pub use nodes::check_registration;
 use planted::Bug;
+pub use splits::SPLITS_IN_FLIGHT_MAX;
 pub use zone::check_initialization;
 
 use crate::{
@@ -141,6 +143,9 @@ impl Applier<'_> {
             Action::TransferLeader { partition, to } => self.transfer_leader(*partition, *to),
             Action::MoveReplica { partition, from, to } => {
                 self.move_replica(*partition, *from, *to)
+            }
+            Action::SplitPartition { partition, at, origin, reason } => {
+                self.split_partition(*partition, at, *origin, reason)
             }
             Action::DrainNode { node, accept_data_loss_risk } => {
                 self.drain(*node, *accept_data_loss_risk)

@@ -19,6 +19,7 @@ mod placement;
 mod reassignment;
 mod reconcile;
 mod signals;
+mod splits;
 mod status;
 mod takeover;
 mod takeover_turns;

@@ -159,6 +159,7 @@ unused! {
     get_partition(GetPartitionRequest) -> PartitionDetail;
     transfer_leader(TransferLeaderRequest) -> OperationResponse;
     move_replica(MoveReplicaRequest) -> OperationResponse;
+    split_partition(SplitPartitionRequest) -> OperationResponse;
     uncordon_node(UncordonNodeRequest) -> UncordonNodeResponse;
     remove_node(RemoveNodeRequest) -> RemoveNodeResponse;
     rebalance_leaders(RebalanceLeadersRequest) -> RebalanceLeadersResponse;
