@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    balance::Memory,
     heat::Summary,
     ids::{
         Incarnation, MemberId, NodeId, OperationId, PartitionId, RangeEpoch, ReplicaId, Term,
@@ -155,6 +156,10 @@ pub enum Action {
     SummarizeHeat {
         summary: Summary,
     },
+    /// What the balancer has to remember, in the place of what it remembered before.
+    RememberBalance {
+        memory: Memory,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -259,6 +264,10 @@ pub enum ChangePurpose {
     Spread,
     /// A node is emptied.
     Drain { parent: OperationId },
+    /// Load is spread.
+    SpreadLoad,
+    /// A node has more than its share of replicas.
+    EvenCounts,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

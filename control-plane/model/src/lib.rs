@@ -25,6 +25,7 @@ pub mod accrual;
 pub mod agenda;
 pub mod apply;
 pub mod balance;
+pub mod balancer;
 pub mod brake;
 pub mod command;
 pub mod detector;

@@ -107,8 +107,11 @@ pub enum OperationState {
 pub enum Origin {
     Operator,
     Repair,
+    /// To even out numbers of leaders or replicas where there is no load to go by.
     Balance,
     Takeover,
+    /// To spread load.
+    Heat,
 }
 
 impl Origin {
@@ -118,6 +121,7 @@ impl Origin {
             Origin::Repair => "repair",
             Origin::Balance => "balance",
             Origin::Takeover => "takeover",
+            Origin::Heat => "heat",
         }
     }
 }

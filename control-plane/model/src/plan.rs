@@ -23,11 +23,13 @@ use crate::{
 pub struct PlanOptions {
     /// How long no leader must have changed before leader counts are evened out.
     pub balance_settle: Duration,
+    /// Leaders are where load wants them: their numbers are not evened out.
+    pub leads_by_heat: bool,
 }
 
 impl Default for PlanOptions {
     fn default() -> Self {
-        Self { balance_settle: Duration::from_secs(1) }
+        Self { balance_settle: Duration::from_secs(1), leads_by_heat: false }
     }
 }
 
@@ -106,7 +108,8 @@ fn balance(
         !node.is_eligible() && node.is_up() && state.partitions_led_by(*id).next().is_some()
     });
     let at_rest = now.saturating_sub(view.leaders_changed_at()) >= options.balance_settle
-        && view.leaderless().is_empty();
+        && view.leaderless().is_empty()
+        && !options.leads_by_heat;
     if !draining && !at_rest {
         return None;
     }

@@ -16,6 +16,7 @@ use planted::Bug;
 use uuid::Uuid;
 
 use crate::{
+    balance::Memory,
     event::Event,
     heat::{Summary, summary::SummaryError},
     ids::{EventSequence, NodeId, OperationId, PartitionId, Revision, ZoneTime},
@@ -40,6 +41,7 @@ pub struct ZoneState {
     pub(crate) events: Table<Event>,
     pub(crate) remembered: Table<Remembered>,
     pub(crate) heat: Table<Summary>,
+    pub(crate) balance: Table<Memory>,
     pub(crate) indices: Indices,
 }
 
@@ -103,6 +105,7 @@ impl ZoneState {
             .chain(self.events.encode_all())
             .chain(self.remembered.encode_all())
             .chain(self.heat.encode_all())
+            .chain(self.balance.encode_all())
     }
 
     /// What has changed since the last call.
@@ -126,6 +129,7 @@ impl ZoneState {
         changes.records.extend(self.events.drain_changes());
         changes.records.extend(self.remembered.drain_changes());
         changes.records.extend(self.heat.drain_changes());
+        changes.records.extend(self.balance.drain_changes());
         changes
     }
 
@@ -141,6 +145,7 @@ impl ZoneState {
             Event::TAG => self.events.load(rest, value),
             Remembered::TAG => self.remembered.load(rest, value),
             Summary::TAG => self.heat.load(rest, value),
+            Memory::TAG => self.balance.load(rest, value),
             _ => return Err(unknown()),
         };
         loaded.map_err(|source| LoadError::Malformed { key: key.to_vec(), source })

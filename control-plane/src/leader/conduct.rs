@@ -14,6 +14,7 @@ use std::{
 use model::{
     Action, Applied, Fence, PartitionId, Revision, ZoneState, ZoneView,
     agenda::Agenda,
+    balancer::{Balancer, Sight},
     heat::summary::Summarizer,
     partition_set::PartitionSet,
     plan::{self, PlanOptions},
@@ -54,6 +55,7 @@ struct Conductor {
     planned_at: Option<Duration>,
     figures_at: Option<Duration>,
     summarizer: Summarizer,
+    balancer: Balancer,
     /// Whether the ledger says that this member leads.
     announced: bool,
 }
@@ -71,6 +73,7 @@ pub async fn run(reign: Arc<Reign>) {
         planned_at: None,
         figures_at: None,
         summarizer: Summarizer::default(),
+        balancer: Balancer::default(),
         announced: false,
     };
     while !reign.ended().is_cancelled() {
@@ -128,6 +131,14 @@ fn count(
         tally.add_nodes(state, view, nodes);
     }
     tally.look(state, view, now, PARTITIONS_PER_ROUND_MAX);
+}
+
+/// Shows the zone as it is, locked.
+fn sighted<T>(reign: &Reign, see: impl FnOnce(&Sight<'_>) -> T) -> T {
+    reign.zone().read(|state| {
+        let (view, heat) = (reign.view(), reign.heat());
+        see(&Sight { state, view: &view, heat: &heat, now: reign.now() })
+    })
 }
 
 impl Conductor {
@@ -240,14 +251,28 @@ impl Conductor {
 
     async fn plan(&mut self) {
         let reign = Arc::clone(&self.reign);
-        let actions = reign
-            .zone()
-            .read(|state| plan::plan(state, &reign.view(), reign.now(), &PlanOptions::default()));
-        for action in actions {
+        let actions = reign.zone().read(|state| {
+            let leads_by_heat = self.balancer.leads_by_heat(state);
+            let options = PlanOptions { leads_by_heat, ..PlanOptions::default() };
+            plan::plan(state, &reign.view(), reign.now(), &options)
+        });
+        let balancing = self.balance();
+        for action in actions.into_iter().chain(balancing) {
             if !self.propose(action).await {
                 return;
             }
         }
+    }
+
+    /// What load wants to be elsewhere. No lock is held while it is planned: heartbeats would wait for it.
+    fn balance(&mut self) -> Vec<Action> {
+        let reign = Arc::clone(&self.reign);
+        let is_due = sighted(&reign, |sight| self.balancer.look(sight));
+        let plan = if is_due { self.balancer.plan() } else { None };
+        let Some(plan) = plan else { return Vec::new() };
+        let actions = sighted(&reign, |sight| self.balancer.propose(sight, &plan));
+        reign.set_balance_report(self.balancer.report().cloned());
+        actions
     }
 
     /// What nodes have refused is noted in the operations that wait for it.

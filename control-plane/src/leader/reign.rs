@@ -10,8 +10,8 @@ use std::{
 
 use model::{
     Action, Applied, Command, Fence, Generation, Incarnation, MemberId, NodeId, PartitionId,
-    ReplicaId, Term, WallTime, ZoneView, command::Registration, heat::ZoneHeat,
-    signal_log::SignalLog, tally::Tally, zone_clock::ZoneClock,
+    ReplicaId, Term, WallTime, ZoneView, balancer::BalanceReport, command::Registration,
+    heat::ZoneHeat, signal_log::SignalLog, tally::Tally, zone_clock::ZoneClock,
 };
 use planted::Bug;
 use proto::v1::{self, SessionReport};
@@ -45,6 +45,7 @@ pub struct Reign {
     tally: Mutex<Tally>,
     heat: Mutex<ZoneHeat>,
     load_gauges: Mutex<LoadGauges>,
+    balance: Mutex<Option<BalanceReport>>,
     sessions: Sessions,
     refusals: Mutex<BTreeMap<PartitionId, String>>,
     signals: Mutex<Option<SignalLog>>,
@@ -86,6 +87,7 @@ impl Reign {
             tally: Mutex::new(member.group().zone().read(Tally::unseen)),
             heat: Mutex::new(heat),
             load_gauges: Mutex::default(),
+            balance: Mutex::default(),
             sessions: Sessions::default(),
             refusals: Mutex::new(BTreeMap::new()),
             signals: Mutex::new(None),
@@ -141,6 +143,15 @@ impl Reign {
 
     pub fn load_gauges(&self) -> MutexGuard<'_, LoadGauges> {
         lock(&self.load_gauges)
+    }
+
+    /// What the balancer found last; none before its first plan.
+    pub fn balance_report(&self) -> Option<BalanceReport> {
+        lock(&self.balance).clone()
+    }
+
+    pub fn set_balance_report(&self, report: Option<BalanceReport>) {
+        *lock(&self.balance) = report;
     }
 
     /// What is known of load.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use model::{
     NodeId, PartitionId, ZoneState,
+    balance::Obstacle,
+    balancer::BalanceReport,
     heat::{
         HotKey, PartitionLoad, Rates, ZoneHeat,
         evenness::{Evenness, LoadedNode, evenness},
@@ -47,8 +49,34 @@ pub fn heat(reign: &Reign, top: usize) -> v1::GetHeatResponse {
             max_to_mean: evenness.as_ref().map_or(0.0, |it| it.max_to_mean),
             least_even: evenness.as_ref().map_or_else(String::new, |it| it.dimension.name().into()),
             hottest_node_id: evenness.as_ref().map_or(0, |it| it.hottest.get()),
+            balance: reign.balance_report().as_ref().map(balance),
         }
     })
+}
+
+fn balance(report: &BalanceReport) -> v1::BalanceStatus {
+    let state = match report {
+        BalanceReport { worst_share_permille: 0, .. } => "idle",
+        BalanceReport { is_settling: true, .. } => "settling",
+        BalanceReport { is_at_rest: true, .. } => "at-rest",
+        BalanceReport { above_since: Some(_), .. } => "uneven",
+        BalanceReport { .. } => "even",
+    };
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let obstacle = |it: &Obstacle| v1::BalanceObstacle {
+        node_id: it.node.get(),
+        partition_id: it.partition.map_or(0, PartitionId::get),
+        hindrance: it.hindrance.as_str().to_owned(),
+    };
+    v1::BalanceStatus {
+        state: state.to_owned(),
+        worst_share: f64::from(report.worst_share_permille) / 1_000.0,
+        transfers: count(report.transfers),
+        moves: count(report.moves),
+        waiting: count(report.left_out),
+        obstacles: report.obstacles.iter().map(obstacle).collect(),
+        realised_gain: f64::from(report.realised_gain_permille) / 1_000.0,
+    }
 }
 
 fn node_heat(

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use comfy_table::Cell;
 
 use crate::{
-    forms::{HeatForm, HeatRatesForm, NodeHeatForm},
+    forms::{BalanceForm, HeatForm, HeatRatesForm, NodeHeatForm},
     tables::{number, table},
     text::{shorten, show_bytes},
 };
@@ -15,11 +15,15 @@ const EVEN_MAX: f64 = 1.05;
 /// A bar of this many characters is as hot as the hottest node.
 const BAR_WIDTH: usize = 16;
 const KEY_WIDTH: usize = 40;
+const OBSTACLES_SHOWN: usize = 5;
 
 /// Load of the zone.
 pub fn text(heat: &HeatForm) -> String {
     let mut text = headline(heat);
     let _ = writeln!(text, "\n\n{}", nodes(heat));
+    if let Some(balance) = &heat.balance {
+        let _ = writeln!(text, "\n{}", balancing(heat, balance));
+    }
     if !heat.partitions.is_empty() {
         let _ = write!(text, "\n{}", partitions(heat));
     }
@@ -39,6 +43,51 @@ fn headline(heat: &HeatForm) -> String {
     };
     let word = if max_to_mean <= EVEN_MAX { "EVEN" } else { "UNEVEN" };
     format!("{word}: {name} has the most {what}, {max_to_mean:.2} times the mean for its cores.")
+}
+
+/// What is being done about it, and what is in the way.
+fn balancing(heat: &HeatForm, balance: &BalanceForm) -> String {
+    let mut text = match balance.state.as_str() {
+        "idle" => "Nothing is moved for load: there is too little of it.".to_owned(),
+        "even" => "Nothing is moved for load: no node has more than its share.".to_owned(),
+        "uneven" => "Nothing is moved for load yet: the unevenness is new.".to_owned(),
+        "settling" => format!(
+            "Load is being spread: {} and {} begun, {} waiting.",
+            counted(balance.transfers, "transfer"),
+            counted(balance.moves, "move"),
+            balance.waiting
+        ),
+        "at-rest" => "Nothing is moved for load: nothing more is to be gained.".to_owned(),
+        other => format!("Balance: {other}."),
+    };
+    if let Some(share) = balance.worst_share {
+        let _ = write!(
+            text,
+            " In the last seconds the most loaded node had {share:.2} times the mean."
+        );
+    }
+    for obstacle in balance.obstacles.iter().take(OBSTACLES_SHOWN) {
+        let name = heat.nodes.iter().find(|node| node.node_id == obstacle.node_id);
+        let name = name.map_or("a node that is gone", |node| node.name.as_str());
+        let what = match obstacle.partition_id {
+            Some(partition) => format!("partition {partition}"),
+            None => "what it holds".to_owned(),
+        };
+        let why = match obstacle.hindrance.as_str() {
+            "hot-key" => "is hot by one key, which would be as hot elsewhere",
+            "indivisible" => "is too large a piece, and no point is known to split it at",
+            "waiting" => "waits: something runs, rests, or is out of budget",
+            "nothing-gains" => "cannot be moved for a gain that is worth its cost",
+            "no-place" => "has no place to go: no node that may take it has room",
+            other => other,
+        };
+        let _ = write!(text, "\n  {name} keeps more than its share: {what} {why}.");
+    }
+    text
+}
+
+fn counted(count: u32, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 fn rate(per_second: f64) -> Cell {
@@ -186,7 +235,34 @@ mod tests {
             max_to_mean: 2.0,
             least_even: "reads".into(),
             hottest_node_id: 1,
+            balance: Some(v1::BalanceStatus {
+                state: "settling".into(),
+                worst_share: 1.5,
+                transfers: 1,
+                moves: 2,
+                waiting: 3,
+                obstacles: vec![v1::BalanceObstacle {
+                    node_id: 2,
+                    partition_id: 7,
+                    hindrance: "hot-key".into(),
+                }],
+                realised_gain: 0.9,
+            }),
         }
+    }
+
+    #[test]
+    fn what_is_done_about_load_is_said_and_what_is_in_the_way() {
+        let said = text(&HeatForm::from(response()));
+        assert!(said.contains("1 transfer and 2 moves begun, 3 waiting. In the last"), "{said}");
+        assert!(said.contains("node-2 keeps more than its share: partition 7 is hot by"), "{said}");
+        let rest = v1::BalanceStatus { state: "at-rest".into(), ..v1::BalanceStatus::default() };
+        let rest = v1::GetHeatResponse { balance: Some(rest), ..response() };
+        let said = text(&HeatForm::from(rest));
+        assert!(said.contains("nothing more is to be gained.\n"), "{said}");
+        let json = serde_json::to_value(HeatForm::from(response())).unwrap();
+        assert_eq!(json["balance"]["obstacles"][0]["hindrance"], "hot-key");
+        assert_eq!(json["balance"]["worst_share"], 1.5);
     }
 
     #[test]

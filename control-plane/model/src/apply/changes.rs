@@ -71,9 +71,10 @@ impl Applier<'_> {
         let change = ReplicaChange { partition: id, remove, add };
         let kind = match proposal.purpose {
             ChangePurpose::Repair | ChangePurpose::ReplaceFailed => OperationKind::Repair(change),
-            ChangePurpose::Spread | ChangePurpose::Drain { .. } => {
-                OperationKind::MoveReplica(change)
-            }
+            ChangePurpose::Spread
+            | ChangePurpose::Drain { .. }
+            | ChangePurpose::SpreadLoad
+            | ChangePurpose::EvenCounts => OperationKind::MoveReplica(change),
         };
         Ok(self.begin_change(kind, change, origin, proposal.reason.clone(), parent))
     }
@@ -122,6 +123,17 @@ impl Applier<'_> {
                     return stale(format!("it spreads partition {id} no better"));
                 }
                 Ok((Origin::Repair, None))
+            }
+            purpose @ (ChangePurpose::SpreadLoad | ChangePurpose::EvenCounts) => {
+                let (Some(source), Some(to)) = (remove, proposal.add) else {
+                    return stale("a move takes a replica from one node to another".into());
+                };
+                if !partition.is_settled() {
+                    return Err(Refusal::NotSettled { partition: id });
+                }
+                self.check_fault_domains(id, partition, source, to)?;
+                let is_for_load = purpose == ChangePurpose::SpreadLoad;
+                Ok((if is_for_load { Origin::Heat } else { Origin::Balance }, None))
             }
             ChangePurpose::Drain { parent } => {
                 let Some(source) = remove else {

@@ -175,6 +175,10 @@ impl Applier<'_> {
                 self.announce_leader(*member, address, *term)
             }
             Action::SummarizeHeat { summary } => self.summarize_heat(summary),
+            Action::RememberBalance { memory } => {
+                self.state.balance.insert((), *memory);
+                Ok(Applied::Done)
+            }
         }
     }
 

@@ -40,7 +40,9 @@ impl Applier<'_> {
         let origin = match asked.map(|parent| parent.origin) {
             // Whoever asked for the whole asked for its parts.
             Some(Origin::Operator) => Origin::Operator,
-            Some(Origin::Repair | Origin::Balance | Origin::Takeover) | None => origin,
+            Some(Origin::Repair | Origin::Balance | Origin::Takeover | Origin::Heat) | None => {
+                origin
+            }
         };
         Ok(self.begin_transfer(
             proposal.partition,

@@ -162,6 +162,19 @@ pub enum Hindrance {
     NoPlace,
 }
 
+impl Hindrance {
+    /// Its name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Indivisible => "indivisible",
+            Self::HotKey => "hot-key",
+            Self::Waiting => "waiting",
+            Self::NothingGains => "nothing-gains",
+            Self::NoPlace => "no-place",
+        }
+    }
+}
+
 /// Something that a goal would have wanted, and that was not proposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Obstacle {

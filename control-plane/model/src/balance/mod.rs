@@ -86,6 +86,26 @@ impl Planner {
         seed: u64,
         effort: u64,
     ) -> Result<BalancePlan, InvalidPolicy> {
+        self.plan_goals(policy, seed, effort, true)
+    }
+
+    /// The same with nothing done for evenness alone: while the zone is not what it is meant to be.
+    pub fn plan_relief(
+        &self,
+        policy: &BalancePolicy,
+        seed: u64,
+        effort: u64,
+    ) -> Result<BalancePlan, InvalidPolicy> {
+        self.plan_goals(policy, seed, effort, false)
+    }
+
+    fn plan_goals(
+        &self,
+        policy: &BalancePolicy,
+        seed: u64,
+        effort: u64,
+        evens_out: bool,
+    ) -> Result<BalancePlan, InvalidPolicy> {
         policy.check()?;
         let mut work = Work::new(self, policy, seed, effort);
         let before = work.score();
@@ -94,8 +114,8 @@ impl Planner {
         let noise = work.worst_noise();
         let now = Rest::of(self, permille_of(before.worst_share_ppm));
         let mut memory = Memory {
-            above_since: self.above_since(policy, before.worst_share_ppm),
-            counts_rest_permille: 0,
+            above_since: self.above_since(policy, before.worst_share_ppm).filter(|_| evens_out),
+            counts_rest: None,
             rest: self
                 .memory
                 .rest
@@ -106,7 +126,9 @@ impl Planner {
         work.is_at_rest = memory.rest.is_some();
         let mut is_settling = relief::relieve(&mut work, Goal::Overload);
         // What is only for evenness waits until the zone is as safe as it can be.
-        if is_safe {
+        if !evens_out {
+            memory.is_settling = false;
+        } else if is_safe {
             let has_lasted = memory
                 .above_since
                 .is_some_and(|since| millis(self.time.since(since)) >= policy.act_after_ms);
@@ -118,7 +140,7 @@ impl Planner {
                 memory.rest = (!goes_on).then_some(rest);
             }
             if work.actions.is_empty() && !is_settling {
-                memory.counts_rest_permille = even_counts(&mut work);
+                memory.counts_rest = even_counts(&mut work);
             }
             memory.is_settling = is_settling;
         } else {
@@ -134,6 +156,28 @@ impl Planner {
         })
     }
 
+    /// The most loaded node's share of the mean utilisation, in its worst dimension, in millionths.
+    pub fn worst_share_ppm(&self, policy: &BalancePolicy) -> u64 {
+        Work::new(self, policy, 0, 0).score().worst_share_ppm
+    }
+
+    /// Whether requests make enough load, in some dimension, to go by.
+    pub fn is_loaded(&self, policy: &BalancePolicy) -> bool {
+        let staying = self.nodes.iter().zip(&self.holdings).filter(|(node, _)| !node.is_leaving);
+        let (mut load, mut capacity) = ([0_u128; DIMENSIONS], [0_u128; DIMENSIONS]);
+        for (node, holding) in staying {
+            for dimension in 0..DIMENSIONS {
+                load[dimension] += u128::from(holding.load[dimension]);
+                capacity[dimension] += u128::from(node.capacity[dimension]);
+            }
+        }
+        let is_loaded = |dimension: usize| {
+            let least = capacity[dimension] * u128::from(policy.idle_permille);
+            capacity[dimension] > 0 && load[dimension] * 1_000 >= least
+        };
+        (0..DIMENSIONS).any(|dimension| dimension != STORED_BYTES && is_loaded(dimension))
+    }
+
     /// Since when the worst node's share has been above the band.
     fn above_since(&self, policy: &BalancePolicy, worst_share_ppm: u64) -> Option<ZoneTime> {
         let is_above = worst_share_ppm > u64::from(policy.act_above_permille) * 1_000;
@@ -147,11 +191,11 @@ fn permille_of(share_ppm: u64) -> u32 {
 }
 
 /// Evens out counts, unless nothing was left to be done the last time and counts are as they were. Returns
-/// where they rest, or 0.
-fn even_counts(work: &mut Work<'_>) -> u32 {
-    let share = relief::worst_share(work, Goal::Counts);
-    if share != work.planner.memory.counts_rest_permille {
+/// where they rest; none if something was done.
+fn even_counts(work: &mut Work<'_>) -> Option<u64> {
+    let counts = work.planner.counts();
+    if work.planner.memory.counts_rest != Some(counts) {
         relief::relieve(work, Goal::Counts);
     }
-    if work.actions.is_empty() { share } else { 0 }
+    work.actions.is_empty().then_some(counts)
 }

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ids::ZoneTime;
+use crate::{fingerprint::fingerprint, ids::ZoneTime};
 
 use super::{
     snapshot::{
@@ -45,7 +45,7 @@ pub struct Holding {
 }
 
 /// A zone that can be planned for again and again.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Planner {
     pub(super) time: ZoneTime,
     pub(super) memory: Memory,
@@ -225,6 +225,17 @@ impl Planner {
         } else {
             self.crowded.remove(&index);
         }
+    }
+
+    /// A digest of the nodes' numbers of leaders and replicas.
+    pub(super) fn counts(&self) -> u64 {
+        let counts = self.holdings.iter().map(|it| [it.leaders, it.replicas]);
+        fingerprint(counts.flatten().flat_map(u32::to_le_bytes))
+    }
+
+    /// What the next plan knows of those before it.
+    pub fn memory(&self) -> Memory {
+        self.memory
     }
 
     pub fn nodes(&self) -> &[NodeView] {

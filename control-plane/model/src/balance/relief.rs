@@ -7,7 +7,7 @@ use super::{
     action::{Goal, Hindrance, Tool},
     divide::divide,
     exchange::exchange,
-    measure::{COLUMNS, HEAT, LEADERS, REPLICAS, burden, permille},
+    measure::{COLUMNS, HEAT, LEADERS, REPLICAS, burden},
     snapshot::PartitionView,
     weigh::{Best, Piece, Source},
     work::{Work, columns},
@@ -67,15 +67,6 @@ fn above(work: &Work<'_>, goal: Goal, stop: f64, is_stuck: &[bool]) -> Vec<(f64,
     }
     found.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     found
-}
-
-/// The greatest share of a node that stays, in a goal's columns; in thousandths.
-pub(super) fn worst_share(work: &Work<'_>, goal: Goal) -> u32 {
-    let nodes = work.planner.nodes.iter().zip(&work.rows).enumerate();
-    let staying = nodes.filter(|(_, (view, _))| !view.is_leaving);
-    let shares =
-        staying.map(|(node, (_, row))| work.measure.stress(node as u32, row, columns(goal)).0);
-    permille(shares.fold(0.0, f64::max))
 }
 
 /// The worst node's share from which on nodes are relieved.

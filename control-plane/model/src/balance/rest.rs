@@ -6,6 +6,8 @@
 //! further than it did, the load as a whole has changed, or the nodes have, and not for the moment of one report only.
 //! Time alone changes nothing.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     measure::permille,
     planner::Planner,
@@ -21,7 +23,7 @@ const LOAD_CHANGE_PERMILLE: u64 = 100;
 const NOISE_TIMES: f64 = 3.0;
 
 /// The zone when nothing was left to be done for evenness.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rest {
     pub since: ZoneTime,
     /// The most loaded node's share.

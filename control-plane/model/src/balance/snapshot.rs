@@ -9,6 +9,8 @@
 //! it leads to, and [`Running`] says what it holds meanwhile. Otherwise a plan would send away again what
 //! is on its way already.
 
+use serde::{Deserialize, Serialize};
+
 use super::rest::Rest;
 use crate::ids::{NodeId, PartitionId, ZoneTime};
 
@@ -148,7 +150,7 @@ pub(super) fn shares_domain(nodes: &[NodeView], replicas: &[u32]) -> bool {
 }
 
 /// What one plan has to know of the plans before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     /// What earlier plans gained of what they promised, in thousandths: see [`Memory::judged`].
     pub realised_gain_permille: u32,
@@ -158,9 +160,9 @@ pub struct Memory {
     pub above_since: Option<ZoneTime>,
     /// Evening out has come to its end, in this zone.
     pub rest: Option<Rest>,
-    /// The greatest share of leaders or replicas with which nothing was left to be done for counts, in
-    /// thousandths. Only another one starts it again: what heat allows changes with every report.
-    pub counts_rest_permille: u32,
+    /// A digest of the nodes' numbers of leaders and replicas with which nothing was left to be done for counts.
+    /// Only others start it again: what heat allows changes with every report.
+    pub counts_rest: Option<u64>,
 }
 
 impl Default for Memory {
@@ -170,12 +172,19 @@ impl Default for Memory {
             is_settling: false,
             above_since: None,
             rest: None,
-            counts_rest_permille: 0,
+            counts_rest: None,
         }
     }
 }
 
 impl Memory {
+    /// What the next leader of the control plane has to know: without what has only begun, which it sees for itself.
+    #[must_use]
+    pub fn lasting(self) -> Self {
+        let rest = self.rest.map(|rest| Rest { disturbed_since: None, ..rest });
+        Self { above_since: None, rest, ..self }
+    }
+
     /// Takes in what a plan has promised and what came of it, as a moving average over about eight plans.
     /// A plan that promised nothing changes nothing.
     pub fn judged(self, promised_permille: u32, realised_permille: u32) -> Self {

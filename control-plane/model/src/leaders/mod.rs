@@ -67,31 +67,19 @@ pub fn are_even(state: &ZoneState) -> bool {
 
 /// The plan for the zone as it is now.
 pub fn plan(state: &ZoneState, view: &ZoneView, now: Duration) -> LeaderPlan {
-    let resting = resting(state);
-    let leading: BTreeSet<NodeId> = state
-        .nodes()
-        .iter()
-        .filter(|(id, node)| {
-            let is_eligible = node.is_eligible()
-                || planted::is_planted(Bug::SlowNodeKeepsLeading) && node.is_serving();
-            is_eligible && view.is_connected(**id)
-        })
-        .map(|(id, _)| *id)
-        .collect();
+    let takers = Takers::of(state, view);
     let mut fixed: BTreeMap<NodeId, u32> = BTreeMap::new();
     let mut seats = Vec::new();
     for (id, partition) in state.partitions().iter() {
         if let Some(node) = destination(state, partition) {
             *fixed.entry(node).or_default() += 1;
-        } else if let Some(mut seat) = seat(view, &leading, *id, partition, now) {
-            let current = seat.current;
-            seat.eligible.retain(|node| *node == current || !resting.contains(&(*id, *node)));
+        } else if let Some(seat) = takers.seat(view, *id, partition, now) {
             seats.push(seat);
         } else if let Some(leader) = view.leader(*id) {
             *fixed.entry(leader.replica.node).or_default() += 1;
         }
     }
-    let mut solution = solve(&seats, &fixed, &leading);
+    let mut solution = solve(&seats, &fixed, &takers.leading);
     if planted::is_planted(Bug::PingPongTransfers)
         && let (Some(first), Some(seat)) = (solution.first_mut(), seats.first())
         && let Some(other) = seat.eligible.iter().find(|node| **node != seat.current)
@@ -118,6 +106,38 @@ pub fn plan(state: &ZoneState, view: &ZoneView, now: Duration) -> LeaderPlan {
         .map(|(seat, to)| transfer(state, seat, *to, &before, &after))
         .collect();
     LeaderPlan { transfers, before, after }
+}
+
+/// Who can take leaderships now.
+#[derive(Clone, Debug)]
+pub struct Takers {
+    leading: BTreeSet<NodeId>,
+    resting: BTreeSet<(PartitionId, NodeId)>,
+}
+
+impl Takers {
+    pub fn of(state: &ZoneState, view: &ZoneView) -> Self {
+        let leading = state.nodes().iter().filter(|(id, node)| {
+            let is_eligible = node.is_eligible()
+                || planted::is_planted(Bug::SlowNodeKeepsLeading) && node.is_serving();
+            is_eligible && view.is_connected(**id)
+        });
+        Self { leading: leading.map(|(id, _)| *id).collect(), resting: resting(state) }
+    }
+
+    /// The partition's leadership and who can take it; none if it cannot be moved now.
+    pub fn seat(
+        &self,
+        view: &ZoneView,
+        id: PartitionId,
+        partition: &Partition,
+        now: Duration,
+    ) -> Option<Seat> {
+        let mut seat = seat(view, &self.leading, id, partition, now)?;
+        let current = seat.current;
+        seat.eligible.retain(|node| *node == current || !self.resting.contains(&(id, *node)));
+        Some(seat)
+    }
 }
 
 /// Where a running transfer takes the leadership.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use model::{
     Action, Applied, Command, Incarnation, LogPosition, MemberId, NodeId, OperationId, PartitionId,
     ReplicaId, Revision, Term, WallTime, ZoneState, ZoneTime,
+    balance::Memory,
     command::{
         BrakeChange, ChangeProposal, ChangePurpose, Conclusion, EndResult, GroupObservation,
         LeaderObservation, OperationEnd, PlacementProposal, Registration, TakeoverOutcome,
@@ -112,6 +113,8 @@ fn change() -> impl Strategy<Value = ChangeProposal> {
         Just(ChangePurpose::Repair),
         Just(ChangePurpose::ReplaceFailed),
         Just(ChangePurpose::Spread),
+        Just(ChangePurpose::SpreadLoad),
+        Just(ChangePurpose::EvenCounts),
         operation().prop_map(|parent| ChangePurpose::Drain { parent })
     ];
     (partition(), purpose, option::of(replica()), option::of(node()), text()).prop_map(
@@ -222,6 +225,10 @@ fn action() -> impl Strategy<Value = Action> {
                 SummaryEntry::new(partition, &rates)
             });
             Action::SummarizeHeat { summary: Summary::of_hottest(entries) }
+        }),
+        1 => any::<u32>().prop_map(|realised_gain_permille| {
+            let memory = Memory { realised_gain_permille, ..Memory::default() };
+            Action::RememberBalance { memory }
         }),
     ]
 }

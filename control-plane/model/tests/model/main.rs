@@ -4,6 +4,7 @@ mod accrual;
 mod agenda;
 mod bad_input;
 mod balance;
+mod balancer;
 mod bench;
 mod brake;
 mod commands;

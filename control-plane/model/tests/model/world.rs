@@ -9,8 +9,10 @@ use std::{
 use model::{
     Action, Applied, Command, Incarnation, NodeId, Outcome, PartitionId, Revision, Term, WallTime,
     ZoneState, ZoneView,
+    balancer::{Balancer, Sight},
     command::Registration,
     detector::{Detector, DetectorOptions},
+    heat::{HotKey, LoadReport, ZoneHeat},
     leaders,
     node::Capacity,
     observation::{Heartbeat, ReplicaPhase},
@@ -68,6 +70,18 @@ pub struct ToyNode {
     pub fault_domain: String,
 }
 
+fn hot_key() -> HotKey {
+    HotKey { key_prefix: b"hot".to_vec(), share: 1.0, share_error: 0.0 }
+}
+
+/// Load on a partition, in microseconds of processor time per second.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ToyLoad {
+    pub request_cpu_us: u64,
+    /// On each of its replicas.
+    pub apply_cpu_us: u64,
+}
+
 pub struct World {
     pub state: ZoneState,
     pub view: ZoneView,
@@ -80,6 +94,14 @@ pub struct World {
     clock: ZoneClock,
     /// Orders given and commands proposed in the last step, ticks aside.
     pub activity: Vec<String>,
+    pub heat: ZoneHeat,
+    pub balancer: Balancer,
+    /// Processor time per second of those partitions that have load.
+    pub loads: BTreeMap<PartitionId, ToyLoad>,
+    /// All of this one's requests are for one key.
+    pub hot_key: Option<PartitionId>,
+    /// Reports of load are off by so much, up or down.
+    pub noise_percent: u64,
     /// Of so many orders or commands one is lost; 0: none.
     pub loss: u64,
     drawn: u64,
@@ -109,6 +131,11 @@ impl World {
             view: ZoneView::new(now),
             detector: Detector::new(DetectorOptions::default(), now),
             takeovers: Takeovers::new(TakeoverOptions::default()),
+            heat: ZoneHeat::resume(None, now),
+            balancer: Balancer::default(),
+            loads: BTreeMap::new(),
+            hot_key: None,
+            noise_percent: 0,
             nodes: BTreeMap::new(),
             groups: BTreeMap::new(),
             now,
@@ -153,6 +180,7 @@ impl World {
         toy.frozen = false;
         toy.connected = false;
         self.view.session_closed(node, self.now);
+        self.heat.session_closed(node, self.now);
         self.view.dial_refused(node, self.now);
         for group in self.groups.values_mut() {
             group.lose_leader_on(node);
@@ -194,6 +222,8 @@ impl World {
         self.detector = Detector::new(DetectorOptions::default(), self.now);
         self.takeovers = Takeovers::new(TakeoverOptions::default());
         self.clock = ZoneClock::new(self.state.zone_time(), self.now);
+        self.heat = ZoneHeat::resume(self.state.heat_summary(), self.now);
+        self.balancer = Balancer::default();
         for toy in self.nodes.values_mut() {
             toy.connected = false;
         }
@@ -229,6 +259,7 @@ impl World {
         self.activity.clear();
         self.replicate();
         self.speak();
+        self.tell_load();
         let round = self.detector.gather(self.now, &self.state, &self.view);
         let judgement = self.detector.judge(&round);
         for node in &judgement.probe {
@@ -253,12 +284,68 @@ impl World {
             }
         }
         self.propose(reconciled.actions());
-        let options = PlanOptions::default();
+        let leads_by_heat = self.balancer.leads_by_heat(&self.state);
+        let options = PlanOptions { leads_by_heat, ..PlanOptions::default() };
         self.propose(plan::plan(&self.state, &self.view, self.now, &options));
+        self.balance();
         self.apply(Action::Tick).expect("initialised");
         for group in self.groups.values() {
             group.check();
         }
+    }
+
+    fn balance(&mut self) {
+        let sight = Sight { state: &self.state, view: &self.view, heat: &self.heat, now: self.now };
+        let actions = self.balancer.round(&sight);
+        self.propose(actions);
+    }
+
+    /// Leaders tell their partitions' load once a second.
+    fn tell_load(&mut self) {
+        if !self.now.as_millis().is_multiple_of(1_000) {
+            return;
+        }
+        for (id, load) in self.loads.clone() {
+            let noise = self.noise_percent;
+            let percent = 100 - noise + self.draw(2 * noise + 1);
+            let Some(group) = self.groups.get(&id) else { continue };
+            let Some(leader) = group.leader else { continue };
+            let node = group.replicas[&leader].node;
+            let Some(toy) = self.nodes.get(&node).filter(|toy| toy.connected) else { continue };
+            let report = LoadReport {
+                term: Term(group.term),
+                replica: leader,
+                interval_ms: 1_000,
+                reads: 100,
+                request_cpu_us: load.request_cpu_us * percent / 100,
+                apply_cpu_us: load.apply_cpu_us * percent / 100,
+                hottest_keys: (self.hot_key == Some(id)).then(hot_key).into_iter().collect(),
+                ..LoadReport::default()
+            };
+            self.heat.report(node, Incarnation(toy.incarnation), id, report, self.now);
+        }
+    }
+
+    /// Each node's processor time per second, as it really is.
+    pub fn spent(&self) -> BTreeMap<NodeId, u64> {
+        let mut spent: BTreeMap<NodeId, u64> = self.nodes.keys().map(|id| (*id, 0)).collect();
+        for (id, load) in &self.loads {
+            let group = &self.groups[id];
+            for (replica, toy) in &group.replicas {
+                if toy.phase == ReplicaPhase::Live {
+                    let leads = group.leader == Some(*replica);
+                    let request = if leads { load.request_cpu_us } else { 0 };
+                    *spent.entry(toy.node).or_default() += request + load.apply_cpu_us;
+                }
+            }
+        }
+        spent
+    }
+
+    /// A number below a bound.
+    pub fn draw(&mut self, below: u64) -> u64 {
+        self.is_lost();
+        (self.drawn >> 33) % below
     }
 
     fn is_lost(&mut self) -> bool {
@@ -307,6 +394,7 @@ impl World {
             if !toy.connected {
                 toy.connected = true;
                 self.view.session_opened(node, Incarnation(toy.incarnation), self.now);
+                self.heat.session_opened(node, Incarnation(toy.incarnation), self.now);
             }
             let heartbeat = Heartbeat { unreachable: lost.clone(), ..Heartbeat::default() };
             self.view.heartbeat(node, heartbeat, self.now);

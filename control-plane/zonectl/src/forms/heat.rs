@@ -14,8 +14,52 @@ pub struct HeatForm {
     /// In which dimension: "reads", "writes", "bytes" or "cpu".
     pub least_even: Option<String>,
     pub hottest_node_id: Option<u64>,
+    /// Null: the balancer has not planned since this member leads.
+    pub balance: Option<BalanceForm>,
     pub nodes: Vec<NodeHeatForm>,
     pub partitions: Vec<PartitionHeatForm>,
+}
+
+/// What the balancer found last.
+#[derive(Clone, Debug, Serialize)]
+pub struct BalanceForm {
+    /// "idle", "even", "uneven", "settling" or "at-rest".
+    pub state: String,
+    /// The most loaded node's utilisation against the mean, in its worst dimension. Null: nothing is loaded.
+    pub worst_share: Option<f64>,
+    pub transfers: u32,
+    pub moves: u32,
+    pub waiting: u32,
+    pub obstacles: Vec<BalanceObstacleForm>,
+    /// What earlier plans have gained of what they promised: 1 is all of it.
+    pub realised_gain: f64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct BalanceObstacleForm {
+    pub node_id: u64,
+    pub partition_id: Option<u64>,
+    /// "hot-key", "indivisible", "waiting", "nothing-gains" or "no-place".
+    pub hindrance: String,
+}
+
+impl From<v1::BalanceStatus> for BalanceForm {
+    fn from(status: v1::BalanceStatus) -> Self {
+        let obstacles = status.obstacles.into_iter().map(|it| BalanceObstacleForm {
+            node_id: it.node_id,
+            partition_id: some_id(it.partition_id),
+            hindrance: it.hindrance,
+        });
+        Self {
+            state: status.state,
+            worst_share: Some(status.worst_share).filter(|share| *share > 0.0),
+            transfers: status.transfers,
+            moves: status.moves,
+            waiting: status.waiting,
+            obstacles: obstacles.collect(),
+            realised_gain: status.realised_gain,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -113,6 +157,7 @@ impl From<v1::GetHeatResponse> for HeatForm {
             max_to_mean: least_even.is_some().then_some(heat.max_to_mean),
             least_even,
             hottest_node_id: some_id(heat.hottest_node_id),
+            balance: heat.balance.map(Into::into),
             nodes: heat.nodes.into_iter().map(Into::into).collect(),
             partitions: heat.partitions.into_iter().map(Into::into).collect(),
         }

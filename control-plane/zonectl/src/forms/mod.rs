@@ -14,7 +14,7 @@ mod plan;
 mod status;
 
 pub use brake::BrakeForm;
-pub use heat::{HeatForm, HeatRatesForm, NodeHeatForm, PartitionHeatForm};
+pub use heat::{BalanceForm, HeatForm, HeatRatesForm, NodeHeatForm, PartitionHeatForm};
 pub use node::{NodeDetailForm, NodeExplanationForm, NodeForm};
 pub use objects::{DeletedForm, ItemForm, ListForm, PutForm};
 pub use operation::{EventForm, OperationForm, RebalanceForm};

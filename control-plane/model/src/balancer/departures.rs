@@ -1,0 +1,90 @@
+//! What left which node a while ago, from the operations that are remembered: so a new leader knows it, too.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::{
+    balance::{BalancePolicy, Departed, Departure},
+    ids::{NodeId, PartitionId, ZoneTime},
+    operation::{Operation, OperationKind, OperationState, Origin},
+    state::ZoneState,
+};
+
+use super::left;
+
+/// One thing that has left a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Left {
+    pub from: NodeId,
+    pub at: ZoneTime,
+    pub what: Departed,
+}
+
+/// By partition, the latest first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Departures {
+    left: BTreeMap<PartitionId, Vec<Left>>,
+}
+
+impl Departures {
+    /// Of what an operator or the balancer has moved for its own sake. What was moved because a node was to be left,
+    /// or was lost, is welcome back there.
+    pub fn of(state: &ZoneState, policy: &BalancePolicy) -> Self {
+        let mut departures = Self::default();
+        for operation in lately_ended(state, policy) {
+            let is_meant = is_meant(operation)
+                && operation.parent.is_none()
+                && operation.state == OperationState::Succeeded;
+            let (Some((partition, from)), Some(at)) = (left(&operation.kind), operation.ended_at)
+            else {
+                continue;
+            };
+            if !is_meant {
+                continue;
+            }
+            let what = match operation.kind {
+                OperationKind::TransferLeader { .. } => [Some(Departed::Leadership), None],
+                // Whether it led is not remembered: as if it had.
+                _ => [Some(Departed::Replica), Some(Departed::Leadership)],
+            };
+            let left = what.into_iter().flatten().map(|what| Left { from, at, what });
+            departures.left.entry(partition).or_default().extend(left);
+        }
+        departures
+    }
+
+    pub fn of_partition(&self, partition: PartitionId) -> &[Left] {
+        self.left.get(&partition).map_or(&[], Vec::as_slice)
+    }
+}
+
+impl Left {
+    /// For the planner, to which nodes are places.
+    pub fn departure(&self, place: impl Fn(NodeId) -> Option<u32>) -> Option<Departure> {
+        Some(Departure { from: place(self.from)?, at: self.at, what: self.what })
+    }
+}
+
+/// Whether something was moved for its own sake. Even numbers of leaders come and go with every restart.
+fn is_meant(operation: &Operation) -> bool {
+    match operation.origin {
+        Origin::Operator | Origin::Heat => true,
+        Origin::Balance => !matches!(operation.kind, OperationKind::TransferLeader { .. }),
+        Origin::Repair | Origin::Takeover => false,
+    }
+}
+
+/// Whether load has moved anything lately.
+pub(super) fn was_moved_by_heat(state: &ZoneState, policy: &BalancePolicy) -> bool {
+    state.running_operations().any(|(_, operation)| operation.origin == Origin::Heat)
+        || lately_ended(state, policy).any(|operation| operation.origin == Origin::Heat)
+}
+
+fn lately_ended<'a>(
+    state: &'a ZoneState,
+    policy: &BalancePolicy,
+) -> impl Iterator<Item = &'a Operation> {
+    let (now, window) = (state.zone_time(), Duration::from_millis(policy.reversal_window_ms));
+    state
+        .ended_operations_newest_first()
+        .take_while(move |operation| operation.ended_at.is_some_and(|at| now.since(at) < window))
+}
