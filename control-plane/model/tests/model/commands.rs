@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 
 use model::{
     Action, Applied, Command, Incarnation, LogPosition, MemberId, NodeId, OperationId, PartitionId,
-    ReplicaId, Revision, Term, WallTime, ZoneState, ZoneTime,
+    RangeEpoch, ReplicaId, Revision, Term, WallTime, ZoneState, ZoneTime,
     balance::Memory,
     command::{
         BrakeChange, ChangeProposal, ChangePurpose, Conclusion, EndResult, GroupObservation,
-        LeaderObservation, OperationEnd, PlacementProposal, Registration, TakeoverOutcome,
-        TakeoverRecord, TransferProposal,
+        LeaderObservation, OperationEnd, PlacementProposal, Registration, SplitOff,
+        TakeoverOutcome, TakeoverRecord, TransferProposal,
     },
     heat::{Rates, Summary, summary::SummaryEntry},
+    key_range::KeyRange,
     node::NodeState,
-    operation::Origin,
+    operation::{Origin, SplitPoint},
     partition::{Membership, Replica},
     state::LoadError,
 };

@@ -166,7 +166,6 @@ fn a_split_gives_way_to_a_repair() {
 fn what_nobody_gave_out_is_not_adopted() {
     let mut world = zone(2, 5);
     let observed = world.state.partition(PartitionId(2)).expect("there").observed.clone();
-    let range = model::key_range::KeyRange::new([100], []).expect("a range");
     let epoch = model::RangeEpoch(2);
     let of = |partition, start: u8, range_epoch| GroupObservation {
         partition: PartitionId(partition),
@@ -177,7 +176,6 @@ fn what_nobody_gave_out_is_not_adopted() {
             range_epoch,
         }),
     };
-    let _ = range;
     let before = world.state.partitions().len();
     // An id of nobody; the start of a partition; an epoch that is not newer.
     let operation = operation_of(split(&mut world, 2, key(100)));

@@ -9,6 +9,7 @@ mod looking;
 mod moving;
 mod objects;
 mod plan;
+mod splitting;
 mod tls;
 mod usage;
 
