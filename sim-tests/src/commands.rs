@@ -206,8 +206,8 @@ fn draw(generator: &mut StdRng, nodes: &[String], partitions: u32) -> Command {
         86..94 => Command::Cancel,
         94..97 => Command::Rebalance,
         // Mostly it is not engaged, and refused.
-        97..99 => Command::OverrideBrake { seconds: OVERRIDE_SECONDS },
-        _ => Command::RestoreBrake,
+        97 | 98 => Command::OverrideBrake { seconds: OVERRIDE_SECONDS },
+        99.. => Command::RestoreBrake,
     }
 }
 

@@ -19,10 +19,13 @@ use super::{
     },
 };
 
-/// A child's replica that is about to be on this node.
+/// A child as it begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Birth {
-    pub record: ReplicaRecord,
+    pub partition: PartitionId,
+    /// Its replica on this node; none where the parent's came later, and only its log told of the split.
+    pub own: Option<ReplicaId>,
+    pub range: KeyRange,
     pub state: GroupState,
     /// All members of the child.
     pub replicas: Vec<Placement>,
@@ -39,7 +42,7 @@ pub(super) struct Halves {
 /// Whether a membership is neither joint nor has learners, and whom it has.
 pub(super) fn plain_voters(membership: &StoredMembership) -> Option<Vec<Placement>> {
     let [voters] = membership.get_joint_config().as_slice() else { return None };
-    if membership.nodes().count() != voters.len() && !planted::is_planted(Bug::SplitWhileJoint) {
+    if membership.nodes().count() != voters.len() {
         return None;
     }
     let place = |replica: &u64| {
@@ -89,7 +92,7 @@ pub(super) fn halves(
     }
     let here = voters.iter().find(|voter| voter.replica == replica);
     let own = split.replicas.iter().find(|own| here.is_some_and(|here| here.node == own.node));
-    let own = own.ok_or(SplitRefusal::OtherNodes)?;
+    let own = own.map(|own| own.replica);
     let measuring = state.measuring.as_ref();
     let measuring = measuring.filter(|it| it.at == split.at && it.since == split.measured_at);
     let (keys, stored_bytes) = measuring
@@ -121,15 +124,15 @@ pub(super) fn halves(
         measuring: None,
         ..state.clone()
     };
-    let record = ReplicaRecord {
+    let child = Birth {
         partition: split.child,
-        replica: own.replica,
+        own,
         range: right,
-        range_epoch,
-        founders: Vec::new(),
+        state: child,
+        replicas: split.replicas.clone(),
+        base: log_id,
     };
-    let replicas = split.replicas.clone();
-    Ok(Halves { parent, child: Birth { record, state: child, replicas, base: log_id } })
+    Ok(Halves { parent, child })
 }
 
 fn membership(base: RaftLogId, replicas: &[Placement]) -> StoredMembership {
@@ -144,23 +147,25 @@ fn membership(base: RaftLogId, replicas: &[Placement]) -> StoredMembership {
 }
 
 impl Birth {
-    pub fn partition(&self) -> PartitionId {
-        self.record.partition
-    }
-
-    pub fn replica(&self) -> ReplicaId {
-        self.record.replica
+    /// The record of its replica here.
+    pub(super) fn record(&self, replica: ReplicaId) -> ReplicaRecord {
+        ReplicaRecord {
+            partition: self.partition,
+            replica,
+            range: self.range.clone(),
+            range_epoch: self.state.range_epoch,
+            founders: Vec::new(),
+        }
     }
 
     /// Puts the replica, with its state and the beginning of its log, into the batch of the entry.
-    pub(super) fn write(&self, batch: &mut Batch) {
-        let replica = self.replica();
+    pub(super) fn write(&self, batch: &mut Batch, replica: ReplicaId) {
         if planted::is_planted(Bug::OutcomesLostInSplit) {
             let lineage = self.state.lineage;
             let (start, end) = (keys::lineage(lineage), keys::lineage(Lineage(lineage.0 + 1)));
             batch.delete_range(keys::OUTCOMES, start, end);
         }
-        batch.put(keys::META, keys::replica(replica), records::encode(&self.record));
+        batch.put(keys::META, keys::replica(replica), records::encode(&self.record(replica)));
         batch.put(keys::STATE, keys::state(replica), self.state.encode());
         let vote = RaftVote { leader_id: self.base.leader_id, committed: false };
         runtime::raft::begin_after::<TypeConfig>(batch, replica.0, &self.base, &vote);
@@ -168,7 +173,7 @@ impl Birth {
 
     /// Deletes what would have been the replica's: nobody here will hold it.
     pub(super) fn decline(&self, batch: &mut Batch) {
-        let (start, end) = keys::data_range(self.state.lineage, &self.record.range);
+        let (start, end) = keys::data_range(self.state.lineage, &self.range);
         batch.delete_range(keys::DATA, start, end);
     }
 }

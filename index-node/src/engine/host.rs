@@ -262,7 +262,12 @@ impl ReplicaHost {
                 Ok(replica) => {
                     self.insert(Arc::clone(&replica));
                     self.shared.roll.started(partition);
-                    let leads = self.replica(parent).is_some_and(|parent| parent.is_leader());
+                    let parent = self.replica(parent);
+                    if let Some(parent) = &parent {
+                        // Its range is another one now.
+                        self.shared.changes.mark(parent.id());
+                    }
+                    let leads = parent.is_some_and(|parent| parent.is_leader());
                     if leads {
                         tokio::spawn(replica.lead_at_once());
                     } else {

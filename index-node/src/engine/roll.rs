@@ -85,17 +85,23 @@ impl Inner {
         self.users.entry(lineage).or_default().insert(replica);
     }
 
-    /// Whether the child may be made here: it was not destroyed, and no replica of it is here.
-    pub(super) fn admits(&self, reader: &dyn Reader, birth: &Birth) -> Result<bool, StoreError> {
-        let tombstone = reader.get(keys::META, &keys::tombstone(birth.replica()))?;
-        let record = reader.get(keys::META, &keys::replica(birth.replica()))?;
-        Ok(tombstone.is_none() && record.is_none() && self.replica(birth.partition()).is_none())
+    /// The replica of the child that may be made here: it was not destroyed, and none of the child is here.
+    pub(super) fn admits(
+        &self,
+        reader: &dyn Reader,
+        birth: &Birth,
+    ) -> Result<Option<ReplicaId>, StoreError> {
+        let Some(own) = birth.own else { return Ok(None) };
+        let tombstone = reader.get(keys::META, &keys::tombstone(own))?;
+        let record = reader.get(keys::META, &keys::replica(own))?;
+        let is_here = record.is_some() || self.replica(birth.partition).is_some();
+        Ok((tombstone.is_none() && !is_here).then_some(own))
     }
 
     /// The child's records are written.
-    pub(super) fn bear(&mut self, birth: &Birth, parent: PartitionId) {
-        self.add(birth.partition(), birth.replica(), birth.state.lineage);
-        self.born.insert(birth.partition(), Born { record: birth.record.clone(), parent });
+    pub(super) fn bear(&mut self, birth: &Birth, replica: ReplicaId, parent: PartitionId) {
+        self.add(birth.partition, replica, birth.state.lineage);
+        self.born.insert(birth.partition, Born { record: birth.record(replica), parent });
     }
 
     pub(super) fn remove(&mut self, partition: PartitionId, replica: ReplicaId) {

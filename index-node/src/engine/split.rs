@@ -157,7 +157,8 @@ impl Replica {
         let limit = async {
             while let Some(batch) = walk.next(reader.as_ref())? {
                 for (key, bytes) in batch {
-                    if before >= state.stored_bytes.div_ceil(2) || walk.is_last(&key) {
+                    let is_middle = before >= state.stored_bytes.div_ceil(2) || walk.is_last(&key);
+                    if before > 0 && is_middle {
                         let is_proper = birth::is_inside(range, &key);
                         return is_proper.then_some(key).ok_or(SplitError::TooFewKeys);
                     }

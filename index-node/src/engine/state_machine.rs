@@ -110,29 +110,21 @@ impl StateMachine {
         // Held until it is written: an order that makes or destroys the same replica waits, or is seen here.
         let mut roll = self.roll.lock();
         let admitted = roll.admits(self.view.store().as_ref(), birth)?;
-        if admitted && planted::is_planted(Bug::ChildWrittenApart) {
-            self.view.write(batch, state)?;
-            batch = Batch::new();
-            birth.write(&mut batch);
-            self.view.store().write(batch)?;
-            roll.bear(birth, self.partition);
-            self.roll.announce_birth();
-            return Ok(());
-        }
-        if admitted {
-            birth.write(&mut batch);
-        } else {
-            runtime::mark!(
-                "apply: a child was not admitted, for it was destroyed or is here already"
-            );
-            birth.decline(&mut batch);
-        }
         self.view.note_split(SplitOff::of(birth));
+        let Some(replica) = admitted else {
+            runtime::mark!("apply: a child was not admitted here");
+            birth.decline(&mut batch);
+            return self.view.write(batch, state);
+        };
+        let mut late = Batch::new();
+        let is_apart = planted::is_planted(Bug::ChildWrittenApart);
+        birth.write(if is_apart { &mut late } else { &mut batch }, replica);
         self.view.write(batch, state)?;
-        if admitted {
-            roll.bear(birth, self.partition);
-            self.roll.announce_birth();
+        if is_apart {
+            self.view.store().write(late)?;
         }
+        roll.bear(birth, replica, self.partition);
+        self.roll.announce_birth();
         Ok(())
     }
 }

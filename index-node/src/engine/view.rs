@@ -25,9 +25,9 @@ pub struct SplitOff {
 impl SplitOff {
     pub(super) fn of(birth: &Birth) -> Self {
         Self {
-            partition: birth.record.partition,
-            range: birth.record.range.clone(),
-            range_epoch: birth.record.range_epoch,
+            partition: birth.partition,
+            range: birth.range.clone(),
+            range_epoch: birth.state.range_epoch,
             replicas: birth.replicas.clone(),
         }
     }

@@ -80,8 +80,6 @@ pub enum Bug {
     RefusedUnconfirmed,
     /// After a split the partition goes on serving the keys that it gave away.
     SplitParentKeepsAll,
-    /// A partition is split while its group has learners.
-    SplitWhileJoint,
     /// A child of a split is written after the state that says that it was split off.
     ChildWrittenApart,
     /// After a split nobody knows what became of the writes before it.
@@ -91,7 +89,7 @@ pub enum Bug {
 }
 
 impl Bug {
-    pub const ALL: [Bug; 37] = [
+    pub const ALL: [Bug; 36] = [
         Bug::CutOffLeaderReads,
         Bug::RangeCheckMissing,
         Bug::AcknowledgedBeforeSync,
@@ -125,7 +123,6 @@ impl Bug {
         Bug::QuarantineForEver,
         Bug::RefusedUnconfirmed,
         Bug::SplitParentKeepsAll,
-        Bug::SplitWhileJoint,
         Bug::ChildWrittenApart,
         Bug::OutcomesLostInSplit,
         Bug::SharedLineageDeleted,
@@ -167,7 +164,6 @@ impl Bug {
             Bug::QuarantineForEver => "quarantine-for-ever",
             Bug::RefusedUnconfirmed => "refused-unconfirmed",
             Bug::SplitParentKeepsAll => "split-parent-keeps-all",
-            Bug::SplitWhileJoint => "split-while-joint",
             Bug::ChildWrittenApart => "child-written-apart",
             Bug::OutcomesLostInSplit => "outcomes-lost-in-split",
             Bug::SharedLineageDeleted => "shared-lineage-deleted",
@@ -258,7 +254,6 @@ impl Bug {
             Bug::SplitParentKeepsAll => {
                 "After a split the partition goes on serving the keys that it gave away."
             }
-            Bug::SplitWhileJoint => "A partition is split while its group has learners.",
             Bug::ChildWrittenApart => {
                 "A child of a split is written after the state that says that it was split off."
             }

@@ -294,7 +294,7 @@ pub const MARKS: &[Mark] = &[
     seldom("apply: a split was refused: OtherMembers", "A split was committed after a change of members.", "the control plane changes nothing else of a partition that it splits"),
     seldom("apply: a split was refused: OtherNodes", "A split was committed for replicas on other nodes.", "the leader checks it before"),
     seldom("apply: a split was refused: NotMeasured", "A split was committed after its keys were measured anew.", "two leaders have to carry out the same order"),
-    seldom("apply: a child was not admitted, for it was destroyed or is here already", "A replica of a child was destroyed before its parent's split was applied there.", "a node has to be behind for as long as a move takes"),
+    seldom("apply: a child was not admitted here", "A replica of a child was destroyed or made before its parent's split was applied there, or the parent's replica came later.", "a node has to be behind for as long as a move takes"),
     seldom("lineage: one half left it, and the other stayed", "One half of a split left the node, or got a snapshot, and the other stayed.", "a partition has to move after it was split"),
     mark("order: the partition was split already", "An order to split a partition was repeated."),
     seldom("request: waited for the birth of its partition", "A request came in for a child whose replica was about to start.", "it takes microseconds"),

@@ -373,6 +373,37 @@ async fn a_tombstone_wins_over_a_birth() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_learns_of_a_split_from_the_log_only_has_one_half() {
+    let (zone, leader) = zone(EngineOptions::default()).await;
+    let parent = zone.replica(leader);
+    parent.split(&order(&zone, leader, at("k20"))).await.unwrap();
+    child_leader(&zone).await;
+    let blank = EnsureReplica { founders: Vec::new(), campaign: false, ..founder(4, &[4]) };
+    zone.host(4).ensure(blank).await.unwrap();
+    let based_on = *parent.membership().log_id();
+    parent.add_learner(placement(4), based_on).await.unwrap();
+    same_state(&zone, &[1, 2, 3, 4], PARTITION).await;
+    assert_eq!(zone.network.snapshots_sent.load(Relaxed), 0, "from its first entry on");
+    assert!(zone.host(4).replica(CHILD).is_none());
+    assert_eq!(stored(&zone, 4), 20);
+    check_counters(&zone.replica(4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_with_one_key_has_no_middle() {
+    let zone = Zone::simulated(3, EngineOptions::default()).await;
+    let leader = zone.found(&[1, 2, 3]).await;
+    for key in ["k", "l"] {
+        let refused = zone.replica(leader).split(&order(&zone, leader, SplitPoint::MiddleOfSize));
+        assert_eq!(refused.await, Err(SplitError::TooFewKeys));
+        zone.put(leader, key, "value").await.unwrap();
+    }
+    let order = order(&zone, leader, SplitPoint::MiddleOfSize);
+    zone.replica(leader).split(&order).await.unwrap();
+    assert_eq!(content(&zone.replica(leader)).keys().collect::<Vec<_>>(), ["k"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_child_can_be_split_again() {
     let (zone, leader) = zone(EngineOptions::default()).await;
     zone.replica(leader).split(&order(&zone, leader, at("k20"))).await.unwrap();

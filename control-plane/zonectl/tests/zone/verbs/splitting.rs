@@ -10,9 +10,8 @@ use tonic::Code;
 
 use crate::support::{
     program::Zonectl,
-    refused,
     traffic::Traffic,
-    wire::Wire,
+    wire::{Wire, refused},
     zone::{Shape, TestZone},
 };
 
