@@ -21,12 +21,13 @@ pub enum OperationKind {
     Repair,
     Move,
     Transfer,
+    Split,
     Drain,
 }
 
 impl OperationKind {
-    pub const ALL: [Self; 5] =
-        [Self::Takeover, Self::Repair, Self::Move, Self::Transfer, Self::Drain];
+    pub const ALL: [Self; 6] =
+        [Self::Takeover, Self::Repair, Self::Move, Self::Transfer, Self::Split, Self::Drain];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -34,6 +35,7 @@ impl OperationKind {
             Self::Repair => "repair",
             Self::Move => "move",
             Self::Transfer => "transfer",
+            Self::Split => "split",
             Self::Drain => "drain",
         }
     }
@@ -107,6 +109,7 @@ impl Ambushes {
             OperationKind::Repair => "the leader is to end in the middle of: repair",
             OperationKind::Move => "the leader is to end in the middle of: move",
             OperationKind::Transfer => "the leader is to end in the middle of: transfer",
+            OperationKind::Split => "the leader is to end in the middle of: split",
             OperationKind::Drain => "the leader is to end in the middle of: drain",
         });
         world.crash_at(&leader, crash, side, SeamCall::Write, write);

@@ -144,7 +144,7 @@ pub fn check_partitions(
     Ok(())
 }
 
-/// Whether every partition of the zone has a leader.
+/// Whether every partition of the zone has a leader, and none is missing of those that it was made with.
 ///
 /// # Errors
 /// With what is missing, in words.
@@ -153,9 +153,10 @@ pub fn is_available(status: &ZoneStatus, partitions: u32) -> Result<(), String> 
         return Err("a leader of the control plane".into());
     }
     let counts = status.partitions.unwrap_or_default();
-    if counts.total != partitions || counts.available != partitions {
+    // A split makes more of them.
+    if counts.total < partitions || counts.available != counts.total {
         return Err(format!(
-            "{partitions} partitions to be available (there are {}, of which {} are)",
+            "all of at least {partitions} partitions to be available (there are {}, of which {} are)",
             counts.total, counts.available
         ));
     }

@@ -1,6 +1,6 @@
-//! A second operator, who gives commands while things go wrong: moves, hand-overs, drains and their ends, plans (also
-//! such as are outrun), cancellations, changes of the policy, at times and on nodes that follow from the seed, or that a
-//! scenario says.
+//! A second operator, who gives commands while things go wrong: moves, hand-overs, splits, drains and their ends,
+//! plans (also such as are outrun), cancellations, changes of the policy, at times and on nodes that follow from the
+//! seed, or that a scenario says.
 //!
 //! A command that got no answer is given again under the same idempotency key, as people's tools do. In
 //! the end every node is uncordoned, so that the zone can come to rest with all of them.
@@ -16,8 +16,9 @@ use std::{
 use proto::v1::{
     ApplyPlanRequest, BalancePlan, CancelOperationRequest, DrainNodeRequest, GetPolicyRequest,
     ListOperationsRequest, MoveReplicaRequest, NodeReference, OperationResponse,
-    OverrideBrakeRequest, PlanBalanceRequest, SetPolicyRequest, TransferLeaderRequest,
-    UncordonNodeRequest, admin_service_client::AdminServiceClient,
+    OverrideBrakeRequest, PlanBalanceRequest, SetPolicyRequest, SplitBy, SplitPartitionRequest,
+    TransferLeaderRequest, UncordonNodeRequest, admin_service_client::AdminServiceClient,
+    split_partition_request::Point,
 };
 use rand::{RngExt, rngs::StdRng};
 use runtime::{
@@ -72,6 +73,10 @@ pub enum Command {
     Uncordon {
         node: String,
     },
+    Split {
+        partition: u64,
+        at: SplitAt,
+    },
     /// A plan, and its application.
     Rebalance,
     /// Of a plan that was made a while ago: the last one that had any steps.
@@ -89,6 +94,14 @@ pub enum Command {
     },
 }
 
+/// Where a partition is to be split.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SplitAt {
+    Key(String),
+    Load,
+    Size,
+}
+
 /// A command and its time since the start of the simulation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimedCommand {
@@ -104,7 +117,8 @@ impl Command {
             | Command::Drain { node }
             | Command::Uncordon { node } => vec![node],
             Command::MoveReplica { from, to, .. } => vec![from, to],
-            Command::Rebalance
+            Command::Split { .. }
+            | Command::Rebalance
             | Command::ApplyStalePlan
             | Command::Cancel
             | Command::OverrideBrake { .. }
@@ -119,7 +133,9 @@ impl Command {
             Command::TransferLeader { partition, .. } | Command::MoveReplica { partition, .. } => {
                 Some(*partition)
             }
-            Command::Drain { .. }
+            // It may be one that a split before has made.
+            Command::Split { .. }
+            | Command::Drain { .. }
             | Command::Uncordon { .. }
             | Command::Rebalance
             | Command::ApplyStalePlan
@@ -152,6 +168,15 @@ impl FromStr for Command {
                 let partition = number(partition)?;
                 Command::MoveReplica { partition, from: own(from), to: own(to) }
             }
+            ["split", partition, "at", key] => {
+                Command::Split { partition: number(partition)?, at: SplitAt::Key(own(key)) }
+            }
+            ["split", partition, "by", "size"] => {
+                Command::Split { partition: number(partition)?, at: SplitAt::Size }
+            }
+            ["split", partition, "by", "load"] => {
+                Command::Split { partition: number(partition)?, at: SplitAt::Load }
+            }
             ["drain", node] => Command::Drain { node: own(node) },
             ["uncordon", node] => Command::Uncordon { node: own(node) },
             ["rebalance"] => Command::Rebalance,
@@ -170,8 +195,8 @@ impl FromStr for Command {
                 return Err(format!(
                     "{text:?} is no command; one is for example \"drain node-1\", \"uncordon node-1\", \
                      \"transfer leader of 2 to node-1\", \"move replica of 2 from node-1 to node-4\", \
-                     \"rebalance\", \"apply a stale plan\", \"cancel\", \"override brake for 10 s\", \"restore brake\" or \
-                     \"set transfers_in_flight_max to 4\""
+                     \"split 2 at key-0007\", \"split 2 by size\", \"rebalance\", \"apply a stale plan\", \"cancel\", \
+                     \"override brake for 10 s\", \"restore brake\" or \"set transfers_in_flight_max to 4\""
                 ));
             }
         })
@@ -192,12 +217,22 @@ fn node(name: &str) -> Option<NodeReference> {
     Some(NodeReference { id: 0, name: name.to_owned() })
 }
 
-/// Commands, and how often they are drawn, in percent.
+/// Partitions that splits may have made by the time of a drawn one, and about how many keys there are.
+const SPLITS_EXPECTED: u32 = 3;
+const KEYS_EXPECTED: u32 = 24;
+
+/// Commands, and how often they are drawn, of 120 times.
 fn draw(generator: &mut StdRng, nodes: &[String], partitions: u32) -> Command {
     let partition = u64::from(generator.random_range(1..=partitions));
     let from = nodes[generator.random_range(0..nodes.len())].clone();
     let to = nodes[generator.random_range(0..nodes.len())].clone();
-    match generator.random_range(0..100_u32) {
+    // One that splits have made already, perhaps.
+    let divided = u64::from(generator.random_range(1..=partitions + SPLITS_EXPECTED));
+    let key = format!("key-{:04}", generator.random_range(0..KEYS_EXPECTED));
+    match generator.random_range(0..120_u32) {
+        100..113 => Command::Split { partition: divided, at: SplitAt::Key(key) },
+        113..119 => Command::Split { partition: divided, at: SplitAt::Size },
+        119 => Command::Split { partition: divided, at: SplitAt::Load },
         0..30 => Command::TransferLeader { partition, to },
         30..60 => Command::MoveReplica { partition, from, to },
         60..75 => Command::Drain { node: from },
@@ -211,8 +246,8 @@ fn draw(generator: &mut StdRng, nodes: &[String], partitions: u32) -> Command {
         91..95 => Command::Rebalance,
         95..97 => Command::ApplyStalePlan,
         // Mostly it is not engaged, and refused.
-        97..99 => Command::OverrideBrake { seconds: OVERRIDE_SECONDS },
-        _ => Command::RestoreBrake,
+        97 | 98 => Command::OverrideBrake { seconds: OVERRIDE_SECONDS },
+        99.. => Command::RestoreBrake,
     }
 }
 
@@ -436,6 +471,16 @@ impl Commander {
                         .await
                         .map(operation_of)
                 }
+                Command::Split { partition, at } => {
+                    let point = match at {
+                        SplitAt::Key(key) => Point::At(key.into_bytes().into()),
+                        SplitAt::Load => Point::By(SplitBy::Load.into()),
+                        SplitAt::Size => Point::By(SplitBy::Size.into()),
+                    };
+                    let (partition_id, point) = (partition, Some(point));
+                    let request = SplitPartitionRequest { partition_id, point, idempotency_key };
+                    admin.split_partition(request).await.map(operation_of)
+                }
                 Command::Drain { node: name } => {
                     let node = node(&name);
                     let request =
@@ -558,6 +603,14 @@ mod tests {
                 Command::Uncordon { node } => {
                     seen.insert(format!("uncordon {node}"));
                 }
+                Command::Split { partition, at } => {
+                    assert!((1..=6).contains(&partition));
+                    seen.insert(match at {
+                        SplitAt::Key(_) => "split at a key".to_owned(),
+                        SplitAt::Load => "split by load".to_owned(),
+                        SplitAt::Size => "split by size".to_owned(),
+                    });
+                }
                 Command::Rebalance => {
                     seen.insert("rebalance".to_owned());
                 }
@@ -580,7 +633,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(seen.len(), 5 * nodes.len() + 5 + FIELDS.len());
+        assert_eq!(seen.len(), 5 * nodes.len() + 8 + FIELDS.len());
     }
 
     #[test]
@@ -598,6 +651,9 @@ mod tests {
             "apply a stale plan",
             "cancel",
             "transfer leader of 1 to node-2",
+            "split 3 at key-0007",
+            "split 3 by size",
+            "split 3 by load",
             "override brake for 10 s",
             "restore brake",
             "set balance.splits_max to 0",
@@ -609,6 +665,8 @@ mod tests {
             "move replica of two from node-1 to node-2",
             "6 s cancel",
             "cancel all",
+            "split 3",
+            "split three by size",
             "override brake",
             "override brake for 0 s",
             "override brake for 3601 s",

@@ -12,11 +12,12 @@ use crate::{
     balance::Memory,
     heat::Summary,
     ids::{
-        Incarnation, MemberId, NodeId, OperationId, PartitionId, ReplicaId, Term, WallTime,
-        ZoneTime,
+        Incarnation, MemberId, NodeId, OperationId, PartitionId, RangeEpoch, ReplicaId, Term,
+        WallTime, ZoneTime,
     },
+    key_range::KeyRange,
     node::{Capacity, NodeState},
-    operation::Origin,
+    operation::{Origin, SplitPoint},
     partition::Membership,
     policy::PolicyValues,
 };
@@ -84,6 +85,14 @@ pub enum Action {
         partition: PartitionId,
         from: NodeId,
         to: NodeId,
+    },
+    /// A partition becomes two. With the origin Balance it is held back by the brake.
+    SplitPartition {
+        partition: PartitionId,
+        at: SplitPoint,
+        origin: Origin,
+        /// Why: inputs, scores.
+        reason: String,
     },
     DrainNode {
         node: NodeId,
@@ -223,6 +232,15 @@ pub struct GroupObservation {
     /// A committed membership.
     pub membership: Option<Membership>,
     pub leader: Option<LeaderObservation>,
+    /// Of a group that the zone does not know yet: the range that it was split off with.
+    pub split_off: Option<SplitOff>,
+}
+
+/// How a child of a split began, as a replica of it says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitOff {
+    pub range: KeyRange,
+    pub range_epoch: RangeEpoch,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

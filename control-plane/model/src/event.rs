@@ -52,6 +52,7 @@ pub enum EventKind {
     PolicyChanged,
     ShadowPolicySet,
     ShadowPolicyCleared,
+    PartitionSplit,
 }
 
 impl EventKind {
@@ -87,6 +88,7 @@ impl EventKind {
             EventKind::PolicyChanged => "policy-changed",
             EventKind::ShadowPolicySet => "shadow-policy-set",
             EventKind::ShadowPolicyCleared => "shadow-policy-cleared",
+            EventKind::PartitionSplit => "partition-split",
         }
     }
 }

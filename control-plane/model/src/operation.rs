@@ -1,10 +1,13 @@
 //! Operations: durable changes that any later leader carries on. What has failed for good stays, with
 //! its reason, until newer ones push it out.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
     ids::{NodeId, OperationId, PartitionId, ReplicaId, ZoneTime},
+    key_range::display_key,
     partition::Replica,
     table::{Record, decode_number, encode_number},
 };
@@ -40,11 +43,44 @@ pub enum OperationKind {
         to: NodeId,
         to_replica: ReplicaId,
     },
+    /// A partition becomes two, on the same nodes.
+    Split(Split),
     /// A node is emptied; its parts are operations of their own.
     Drain {
         node: NodeId,
         replicas_at_start: u32,
     },
+}
+
+/// A partition that is to be split. The child is a partition from when its group was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    pub partition: PartitionId,
+    pub at: SplitPoint,
+    pub child: PartitionId,
+    /// The child's: one on each node of the partition.
+    pub replicas: Vec<Replica>,
+}
+
+/// Where a partition is to be split.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SplitPoint {
+    /// The first key of the right half.
+    Key(Box<[u8]>),
+    /// Where the leader sees the latest requests fall into halves.
+    MiddleOfLoad,
+    /// Where the leader finds the bytes of keys and values to fall into halves.
+    MiddleOfSize,
+}
+
+impl fmt::Display for SplitPoint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SplitPoint::Key(key) => formatter.write_str(&display_key(key)),
+            SplitPoint::MiddleOfLoad => formatter.write_str("the middle of its load"),
+            SplitPoint::MiddleOfSize => formatter.write_str("the middle of its size"),
+        }
+    }
 }
 
 /// A change of a partition's target replicas.
@@ -112,6 +148,19 @@ impl Operation {
             OperationKind::Repair(change) | OperationKind::MoveReplica(change) => Some(change),
             OperationKind::Takeover { .. }
             | OperationKind::TransferLeader { .. }
+            | OperationKind::Split(_)
+            | OperationKind::Drain { .. } => None,
+        }
+    }
+
+    /// The split that this operation is.
+    pub fn split(&self) -> Option<&Split> {
+        match &self.kind {
+            OperationKind::Split(split) => Some(split),
+            OperationKind::Takeover { .. }
+            | OperationKind::Repair(_)
+            | OperationKind::MoveReplica(_)
+            | OperationKind::TransferLeader { .. }
             | OperationKind::Drain { .. } => None,
         }
     }
@@ -123,6 +172,7 @@ impl Operation {
                 Some(change.partition)
             }
             OperationKind::TransferLeader { partition, .. } => Some(*partition),
+            OperationKind::Split(split) => Some(split.partition),
             OperationKind::Takeover { partitions, .. } => match partitions.as_slice() {
                 [only] => Some(*only),
                 _ => None,
@@ -138,6 +188,7 @@ impl Operation {
             OperationKind::Drain { node, .. } => Some(*node),
             OperationKind::Repair(_)
             | OperationKind::MoveReplica(_)
+            | OperationKind::Split(_)
             | OperationKind::TransferLeader { .. } => None,
         }
     }
@@ -148,7 +199,9 @@ impl Operation {
                 change.remove.map(|replica| replica.node)
             }
             OperationKind::TransferLeader { from, .. } => *from,
-            OperationKind::Takeover { .. } | OperationKind::Drain { .. } => None,
+            OperationKind::Takeover { .. }
+            | OperationKind::Split(_)
+            | OperationKind::Drain { .. } => None,
         }
     }
 
@@ -158,7 +211,9 @@ impl Operation {
                 change.add.map(|replica| replica.node)
             }
             OperationKind::TransferLeader { to, .. } => Some(*to),
-            OperationKind::Takeover { .. } | OperationKind::Drain { .. } => None,
+            OperationKind::Takeover { .. }
+            | OperationKind::Split(_)
+            | OperationKind::Drain { .. } => None,
         }
     }
 
@@ -184,6 +239,10 @@ impl Operation {
                 }
                 None => format!("transfer the leadership of partition {partition} to node {to}"),
             },
+            OperationKind::Split(split) => format!(
+                "split partition {} at {}: the right half becomes partition {}",
+                split.partition, split.at, split.child
+            ),
             OperationKind::Drain { node, .. } => format!("drain node {node}"),
         }
     }
@@ -197,6 +256,7 @@ impl OperationKind {
             OperationKind::Repair(_) => "repair",
             OperationKind::MoveReplica(_) => "move-replica",
             OperationKind::TransferLeader { .. } => "transfer-leader",
+            OperationKind::Split(_) => "split",
             OperationKind::Drain { .. } => "drain",
         }
     }

@@ -4,6 +4,7 @@
 use crate::{
     ids::{LogPosition, NodeId, PartitionId, RangeEpoch, ReplicaId},
     key_range::KeyRange,
+    operation::SplitPoint,
     partition::Replica,
 };
 
@@ -40,6 +41,14 @@ pub enum OrderKind {
     /// To the leader.
     TransferLeader {
         to: ReplicaId,
+    },
+    /// To the leader: the partition shall become two.
+    Split {
+        at: SplitPoint,
+        child: PartitionId,
+        replicas: Vec<Replica>,
+        /// Of the range that is meant.
+        range_epoch: RangeEpoch,
     },
     Destroy,
 }

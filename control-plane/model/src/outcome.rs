@@ -169,6 +169,14 @@ pub enum Refusal {
     )]
     NodeHoldsReplicas { node: NodeId, replicas: u32 },
 
+    #[error(
+        "partition {partition} cannot be split at {key}: it has the keys from {start} up to {end}, and both \
+         halves must have room for a key; choose one behind {start}"
+    )]
+    NotInside { partition: PartitionId, key: String, start: String, end: String },
+    #[error("a key of {bytes} bytes is too long to split at: at most {max} bytes")]
+    SplitKeyTooLong { bytes: u64, max: u64 },
+
     #[error("operation {operation} has ended already: {state}")]
     OperationEnded { operation: OperationId, state: String },
     #[error("operation {operation} has passed its point of no return: {why}")]
@@ -234,6 +242,8 @@ impl Refusal {
             | Refusal::InvalidPolicy(_)
             | Refusal::IdempotencyKeyTooLong { .. }
             | Refusal::IdempotencyKeyReused { .. }
+            | Refusal::NotInside { .. }
+            | Refusal::SplitKeyTooLong { .. }
             | Refusal::NotAVoter { .. }
             | Refusal::NoReplicaThere { .. }
             | Refusal::ReplicaThereAlready { .. } => Category::InvalidArgument,

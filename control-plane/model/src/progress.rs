@@ -3,7 +3,7 @@
 use crate::{
     ids::OperationId,
     observation::{ReplicaPhase, ZoneView},
-    operation::{Operation, OperationKind, OperationState, ReplicaChange},
+    operation::{Operation, OperationKind, OperationState, ReplicaChange, Split},
     reconcile::LAG_ENTRIES_MAX,
     state::ZoneState,
 };
@@ -35,6 +35,7 @@ pub fn progress(state: &ZoneState, view: Option<&ZoneView>, id: OperationId) -> 
             OperationKind::TransferLeader { to, .. } => {
                 (50, format!("waiting for node {to} to lead"))
             }
+            OperationKind::Split(split) => split_step(state, split),
             OperationKind::Drain { node, replicas_at_start } => {
                 let left = state.target_count(*node);
                 let leaders = state.leader_count(*node);
@@ -101,6 +102,13 @@ fn change_step(
             (percent, format!("catching up: {} entries behind", progress.lag_entries))
         }
     }
+}
+
+fn split_step(state: &ZoneState, split: &Split) -> (u32, String) {
+    if state.partition(split.child).is_none() {
+        return (20, format!("waiting for the group to split at {}", split.at));
+    }
+    (80, format!("waiting for partition {} to have a leader", split.child))
 }
 
 fn percent_of(part: u32, whole: u32) -> u32 {

@@ -13,7 +13,7 @@
 use planted::Bug;
 
 use crate::{
-    command::{Action, EndResult, GroupObservation, LeaderObservation, OperationEnd},
+    command::{Action, EndResult, GroupObservation, LeaderObservation, OperationEnd, SplitOff},
     group_view::GroupSight,
     ids::{PartitionId, ReplicaId},
     observation::{ConfirmedLeader, ReplicaPhase, ReplicaReport, ZoneView},
@@ -61,7 +61,7 @@ impl Reconciled {
 
 /// What is to be done about a partition now.
 pub fn reconcile(state: &ZoneState, view: &ZoneView, id: PartitionId) -> Reconciled {
-    let Some(partition) = state.partition(id) else { return Reconciled::default() };
+    let Some(partition) = state.partition(id) else { return reconcile_unknown(state, view, id) };
     if !partition.is_placed() {
         return Reconciled::default();
     }
@@ -79,6 +79,35 @@ pub fn reconcile(state: &ZoneState, view: &ZoneView, id: PartitionId) -> Reconci
         reconciled.ends.push(OperationEnd { operation, result });
     }
     reconciled
+}
+
+/// A group that the zone does not know is a child of a split, if its id was given out: whoever has it has
+/// applied that. What a group has committed is the truth, also if the operation was cancelled meanwhile.
+fn reconcile_unknown(state: &ZoneState, view: &ZoneView, id: PartitionId) -> Reconciled {
+    let sight = view.group(id);
+    let given_out = state.zone().map_or(0, |zone| zone.counters.partition);
+    let newest = sight
+        .replicas()
+        .filter(|(_, view)| view.report.phase == ReplicaPhase::Live)
+        .filter_map(|(_, view)| {
+            let range = view.report.range.clone()?;
+            let reported = view.report.membership.as_ref().filter(|reported| reported.committed)?;
+            Some((&reported.membership, SplitOff { range, range_epoch: view.report.range_epoch }))
+        })
+        .max_by_key(|(membership, split_off)| (membership.log_position, split_off.range_epoch));
+    let Some((membership, split_off)) = newest.filter(|_| id.get() <= given_out) else {
+        return Reconciled::default();
+    };
+    let leader = sight
+        .leader()
+        .map(|leader| LeaderObservation { replica: leader.replica.id, term: leader.term });
+    let observation = GroupObservation {
+        partition: id,
+        membership: Some(Membership::clone(membership)),
+        leader,
+        split_off: Some(split_off),
+    };
+    Reconciled { observations: vec![observation], ..Reconciled::default() }
 }
 
 /// One partition, intended and observed.
@@ -115,6 +144,7 @@ impl Group<'_> {
             membership: newest.cloned(),
             leader: leader
                 .map(|leader| LeaderObservation { replica: leader.replica.id, term: leader.term }),
+            split_off: None,
         })
     }
 
@@ -128,6 +158,7 @@ impl Group<'_> {
             if (self.sight.replica(target.id).is_some() && !self.is_repeated(*target))
                 || !self.view.is_complete(target.node)
                 || self.is_blocked_by_older(*target)
+                || (!founding && self.is_about_to_be_born(*target))
             {
                 continue;
             }
@@ -154,6 +185,7 @@ impl Group<'_> {
                 }
                 OperationKind::Takeover { .. }
                 | OperationKind::TransferLeader { .. }
+                | OperationKind::Split(_)
                 | OperationKind::Drain { .. } => false,
             })
     }
@@ -164,6 +196,19 @@ impl Group<'_> {
             view.node == target.node
                 && replica != target.id
                 && view.report.phase != ReplicaPhase::Destroyed
+        })
+    }
+
+    /// Whether the node has a replica of the partition from which this one was split off, and has not applied
+    /// that yet: with it comes this one.
+    fn is_about_to_be_born(&self, target: Replica) -> bool {
+        self.view.replicas_on(target.node).any(|(_, view)| {
+            view.report.phase == ReplicaPhase::Live
+                && view.report.range.as_ref().is_some_and(|range| {
+                    view.report.partition != self.id
+                        && view.report.range_epoch < self.partition.range_epoch
+                        && range.contains(self.partition.range.start())
+                })
         })
     }
 
@@ -181,6 +226,9 @@ impl Group<'_> {
         if membership.is_exactly(&self.partition.targets) {
             if let Some(to) = self.wanted_leader(&leader, &view.report) {
                 orders.push(order(OrderKind::TransferLeader { to }));
+            }
+            if let Some(split) = self.wanted_split(&view.report) {
+                orders.push(order(split));
             }
             return;
         }
@@ -244,6 +292,19 @@ impl Group<'_> {
             && self.state.node(to).is_some_and(|node| node.is_up())
             && keeps_up(report, leader.replica.id, to_replica))
         .then_some(to_replica)
+    }
+
+    /// The split that is to be made, unless it was.
+    fn wanted_split(&self, leaders: &ReplicaReport) -> Option<OrderKind> {
+        let split = self.state.operation(self.partition.change?)?.split()?;
+        let is_made = self.state.partition(split.child).is_some()
+            || leaders.range_epoch != self.partition.range_epoch;
+        (!is_made).then(|| OrderKind::Split {
+            at: split.at.clone(),
+            child: split.child,
+            replicas: split.replicas.clone(),
+            range_epoch: self.partition.range_epoch,
+        })
     }
 
     /// Who of those that stay leads after a leader that is to go: an up-to-date voter of every set,

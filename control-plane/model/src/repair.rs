@@ -11,12 +11,17 @@ use crate::{
     ids::{NodeId, OperationId, PartitionId},
     node::{Administrative, NodeState},
     observation::{ReplicaPhase, ZoneView},
-    operation::{Operation, OperationKind, Origin, ReplicaChange},
+    operation::{Operation, OperationKind, Origin, ReplicaChange, Split},
     outcome::Refusal,
     partition::Partition,
     placement::{Loads, NoChoice, choose, why_no_room},
     state::ZoneState,
 };
+
+/// For how long a split may wait for its group: counting the keys takes seconds where there are millions.
+const SPLIT_TIMEOUT_MS: u64 = 120_000;
+/// The same once it was refused.
+const SPLIT_REFUSED_TIMEOUT_MS: u64 = 10_000;
 
 /// Changes to start now, within the budgets.
 pub fn plan(state: &ZoneState, view: &ZoneView, loads: &mut Loads) -> Vec<ChangeProposal> {
@@ -214,6 +219,7 @@ pub fn give_up(state: &ZoneState, view: &ZoneView) -> Vec<OperationEnd> {
                 OperationKind::TransferLeader { to, .. } => {
                     why_give_up_transfer(state, operation, *to)?
                 }
+                OperationKind::Split(split) => why_give_up_split(state, operation, split)?,
                 OperationKind::Drain { .. } | OperationKind::Takeover { .. } => return None,
             };
             Some(OperationEnd { operation: id, result })
@@ -270,6 +276,30 @@ fn why_give_up_transfer(state: &ZoneState, operation: &Operation, to: NodeId) ->
     let waited = crate::ids::millis(state.zone_time().since(operation.started_at));
     (waited >= policy.transfer_timeout_ms)
         .then(|| given_up(operation, format!("node {to} did not lead within {waited} ms")))
+}
+
+/// A split holds up every other change of its partition: it does not wait for what may never come.
+fn why_give_up_split(state: &ZoneState, operation: &Operation, split: &Split) -> Option<EndResult> {
+    if state.partition(split.child).is_some() {
+        return None;
+    }
+    let partition = state.partition(split.partition)?;
+    let lost = partition.targets.iter().find(|target| state.is_replaceable(target.node));
+    if let Some(lost) = lost {
+        let reason = format!(
+            "the replica on node {} has to be made again first: split it afterwards",
+            lost.node
+        );
+        return Some(given_up(operation, reason));
+    }
+    let waited = crate::ids::millis(state.zone_time().since(operation.started_at));
+    let why = match operation.last_error.as_str() {
+        "" => String::new(),
+        error => format!(" ({error})"),
+    };
+    let patience_ms = if why.is_empty() { SPLIT_TIMEOUT_MS } else { SPLIT_REFUSED_TIMEOUT_MS };
+    (waited >= patience_ms)
+        .then(|| given_up(operation, format!("it was not split within {waited} ms{why}")))
 }
 
 /// What an operator asked for has failed; what the control plane planned is planned again.

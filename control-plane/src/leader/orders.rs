@@ -189,6 +189,7 @@ fn kind(order: &Order) -> &'static str {
         OrderKind::AddLearner { .. } => "add-learner",
         OrderKind::ChangeMembers { .. } => "change-members",
         OrderKind::TransferLeader { .. } => "transfer-leader",
+        OrderKind::Split { .. } => "split-partition",
         OrderKind::Destroy => "destroy-replica",
     }
 }

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use model::{
-    Action, Applied, NodeId, OperationId, PartitionId, ZoneState, policy::check_change,
-    reason::check_reason, repair,
+    Action, Applied, NodeId, OperationId, PartitionId, ZoneState, operation::Origin,
+    policy::check_change, reason::check_reason, repair,
 };
 use proto::v1::{self, admin_service_server::AdminService};
 use tonic::{Request, Response, Status};
@@ -196,6 +196,23 @@ impl AdminService for AdminApi {
                 reign.zone().read(|state| repair::check_room(state, &reign.view(), partition, to));
             room.map_err(|refused| refusal::status(&refused))?;
             Ok(Action::MoveReplica { partition, from, to })
+        });
+        Ok(Response::new(answer.await?))
+    }
+
+    async fn split_partition(
+        &self,
+        request: Request<v1::SplitPartitionRequest>,
+    ) -> Result<Response<v1::OperationResponse>, Status> {
+        let reign = self.member.leading()?;
+        let mut request = request.into_inner();
+        let key = std::mem::take(&mut request.idempotency_key);
+        let once = Once::of("split", &request, key)?;
+        let answer = self.operate(&reign, &once, || {
+            let partition = from_wire::partition_id("partition_id", request.partition_id)?;
+            let at = from_wire::split_point(request.point)?;
+            let reason = format!("an operator asked for it: at {at}");
+            Ok(Action::SplitPartition { partition, at, origin: Origin::Operator, reason })
         });
         Ok(Response::new(answer.await?))
     }

@@ -11,6 +11,7 @@ use model::{
     observation::{
         Heartbeat, HeatReport, Progress, ReplicaPhase, ReplicaReport, ReportedMembership,
     },
+    operation::SplitPoint,
     partition::{Membership, Replica},
     policy::PolicyValues,
     takeover::{GroupPosition, GroupResult, TakeOverOutcome},
@@ -167,6 +168,27 @@ fn membership(membership: v1::Membership) -> Result<Option<ReportedMembership>, 
 pub fn range(range: v1::KeyRange) -> Result<KeyRange, Malformed> {
     KeyRange::new(&range.start, &range.end)
         .map_err(|error| Malformed::new("range", error, "its start must be less than its end"))
+}
+
+/// Where an operator wants a partition to be split.
+pub fn split_point(
+    point: Option<v1::split_partition_request::Point>,
+) -> Result<SplitPoint, Malformed> {
+    use v1::split_partition_request::Point;
+    match point {
+        None => Err(Malformed::new("point", "missing", "give the key to split at, or by what")),
+        Some(Point::At(key)) if key.is_empty() => {
+            Err(Malformed::new("at", "empty", "give the first key of the right half"))
+        }
+        Some(Point::At(key)) => Ok(SplitPoint::Key(key.as_ref().into())),
+        Some(Point::By(by)) => match v1::SplitBy::try_from(by) {
+            Ok(v1::SplitBy::Load) => Ok(SplitPoint::MiddleOfLoad),
+            Ok(v1::SplitBy::Size) => Ok(SplitPoint::MiddleOfSize),
+            Ok(v1::SplitBy::Unspecified) | Err(_) => {
+                Err(Malformed::new("by", by, "it must be LOAD or SIZE"))
+            }
+        },
+    }
 }
 
 /// The most nodes that a heartbeat can name: no zone has more.

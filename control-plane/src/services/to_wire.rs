@@ -10,13 +10,13 @@ use model::{
     brake::HeldBack,
     key_range::KeyRange,
     node::{Administrative, NodeState},
-    operation::{Operation, OperationState},
+    operation::{Operation, OperationState, SplitPoint},
     order::{Order, OrderKind},
     partition::{Membership, Partition, Replica},
     takeover::{GroupReplica, TakeOverGroup},
 };
 use planted::Bug;
-use proto::v1;
+use proto::v1::{self, split_partition::Point};
 
 use super::from_wire::BALANCE;
 
@@ -251,6 +251,19 @@ pub fn order(order: &Order) -> v1::Order {
         }
         OrderKind::TransferLeader { to } => {
             v1::order::Kind::TransferLeader(v1::TransferLeader { to_replica_id: to.get() })
+        }
+        OrderKind::Split { at, child, replicas, range_epoch } => {
+            let point = match at {
+                SplitPoint::Key(key) => Point::At(Bytes::copy_from_slice(key)),
+                SplitPoint::MiddleOfLoad => Point::By(v1::SplitBy::Load.into()),
+                SplitPoint::MiddleOfSize => Point::By(v1::SplitBy::Size.into()),
+            };
+            v1::order::Kind::Split(v1::SplitPartition {
+                child_partition_id: child.get(),
+                replicas: placements(replicas),
+                range_epoch: range_epoch.get(),
+                point: Some(point),
+            })
         }
         OrderKind::Destroy => v1::order::Kind::Destroy(v1::DestroyReplica {}),
     };

@@ -279,6 +279,41 @@ async fn a_replica_moves_on_command() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_partition_is_split_on_command() {
+    let zone = TestZone::start(3, 4, 2, 3).await;
+    zone.healthy().await;
+    let partition = zone.partitions().await.remove(0);
+    let range = partition.range.clone().unwrap();
+    let at = bytes::Bytes::from([&range.start[..], b"\x01"].concat());
+    let request = |at: &[u8]| v1::SplitPartitionRequest {
+        partition_id: partition.id,
+        point: Some(v1::split_partition_request::Point::At(at.to_vec().into())),
+        idempotency_key: "split".into(),
+    };
+    let mut admin = zone.admin().await;
+    let started = admin.split_partition(request(&at)).await.unwrap().into_inner();
+    let started = started.operation.unwrap();
+    assert_eq!((started.kind.as_str(), started.partition_id), ("split", partition.id));
+    let ended = zone.ended(started.id).await;
+    assert_eq!(ended.state(), v1::OperationState::Succeeded, "{ended:?}");
+    let again = admin.split_partition(request(&at)).await.unwrap().into_inner();
+    assert_eq!(again.operation.unwrap().id, started.id);
+    let other = admin.split_partition(request(b"\x7f")).await.unwrap_err();
+    assert_eq!(other.code(), Code::InvalidArgument, "the key was used: {other:?}");
+    let halves = zone.partitions().await;
+    assert_eq!(halves.len(), 3);
+    let bounds = |index: usize| halves[index].range.clone().unwrap();
+    assert_eq!((bounds(0).start, bounds(0).end), (range.start, at.clone()));
+    assert_eq!((bounds(1).start, bounds(1).end), (at, range.end));
+    assert_eq!(halves[0].range_epoch, halves[1].range_epoch);
+    let nodes = |index: usize| -> BTreeSet<u64> {
+        halves[index].replicas.iter().map(|replica| replica.node_id).collect()
+    };
+    assert_eq!(nodes(0), nodes(1));
+    zone.healthy().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_is_drained_and_takes_part_again() {
     let zone = TestZone::start(3, 4, 8, 3).await;
     zone.healthy().await;

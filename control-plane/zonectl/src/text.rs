@@ -81,6 +81,17 @@ pub fn show_key(key: &[u8]) -> String {
     }
 }
 
+/// The index key that [`show_key`] shows as `text`.
+///
+/// # Errors
+/// As [`unescape`].
+pub fn parse_split_key(text: &str) -> Result<Bytes, String> {
+    match text.split_once('/') {
+        Some((bucket, object)) => Ok(client::index_key(&unescape(bucket)?, &unescape(object)?)),
+        None => unescape(text),
+    }
+}
+
 /// The bound of a key range, escaped already; `open` where there is none.
 pub fn show_bound(key: &str, open: &str) -> String {
     if key.is_empty() {

@@ -33,6 +33,17 @@ impl Route {
     pub fn contains(&self, key: &[u8]) -> bool {
         key >= self.start.as_ref() && (self.end.is_empty() || key < self.end.as_ref())
     }
+
+    /// The route to a partition as it was split off.
+    pub(crate) fn split_off(child: v1::SplitOff) -> Result<Self, MapError> {
+        route(v1::PartitionRoute {
+            partition_id: child.partition_id,
+            range: child.range,
+            range_epoch: child.range_epoch,
+            replicas: child.replicas,
+            leader_node_id: child.leader_node_id,
+        })
+    }
 }
 
 /// Why a partition map cannot be used.
@@ -223,8 +234,21 @@ impl RoutingMap {
             epoch: correction.epoch,
             ..Route::clone(known)
         };
+        let until = known.end.clone();
         self.insert(corrected);
+        if let Some(child) = &correction.split_off {
+            self.fill_hole(&correction.end, &until, child);
+        }
         true
+    }
+
+    /// A child that begins where its parent's keys end now, and ends where they ended before.
+    fn fill_hole(&mut self, from: &Bytes, until: &Bytes, child: &Route) {
+        let fits = !from.is_empty() && child.start == from && child.end == until;
+        if fits && !self.has_partition(child.partition) && self.locate(from).is_none() {
+            runtime::mark!("client: a hint to a child was followed");
+            self.insert(child.clone());
+        }
     }
 
     /// The map as the wire knows it, to be kept and given to a later client.
@@ -347,12 +371,38 @@ mod tests {
             start: Bytes::new(),
             end: Bytes::from_static(b"m"),
             epoch: RangeEpoch(epoch),
+            split_off: None,
         };
         assert!(!map.correct_range(&correction(5)));
         assert!(map.correct_range(&correction(6)));
         assert_eq!(partition_at(&map, b"a"), Some(1));
         assert_eq!(partition_at(&map, b"x"), None, "a hole until the next map");
         assert_eq!(map.locate(b"a").unwrap().epoch, RangeEpoch(6));
+    }
+
+    #[test]
+    fn a_child_fills_the_hole_that_its_parent_leaves() {
+        let child = |id, start, end| Route {
+            epoch: RangeEpoch(6),
+            ..route(wire_route(id, start, end, 6)).unwrap()
+        };
+        let correction = |split_off| Correction {
+            partition: PartitionId(1),
+            start: Bytes::new(),
+            end: Bytes::from_static(b"m"),
+            epoch: RangeEpoch(6),
+            split_off: Some(split_off),
+        };
+        let map = || RoutingMap::from_full(wire_map(1, vec![wire_route(1, "", "", 5)])).unwrap();
+        let mut split = map();
+        assert!(split.correct_range(&correction(child(9, "m", ""))));
+        assert_eq!((partition_at(&split, b"a"), partition_at(&split, b"x")), (Some(1), Some(9)));
+        assert!(check_cover(&split.by_start).is_ok());
+        for (start, end) in [("n", ""), ("a", ""), ("m", "x")] {
+            let mut other = map();
+            assert!(other.correct_range(&correction(child(9, start, end))));
+            assert_eq!(partition_at(&other, b"n"), None, "from {start:?} to {end:?}");
+        }
     }
 
     #[test]

@@ -250,7 +250,20 @@ impl<'a> Request<'a> {
             }
             Verdict::WrongRange { correction } => {
                 let better = correction.is_some_and(|one| directory.correct_range(&one));
-                if better && self.candidates.ask_again(node) { Next::Go } else { Next::Refresh }
+                match directory.locate(&self.route_by) {
+                    // By this correction, or somebody else's.
+                    Some(now) if now.partition != route.partition => {
+                        self.candidates.new_round();
+                        Next::Go
+                    }
+                    Some(now)
+                        if (better || now.epoch != route.epoch)
+                            && self.candidates.ask_again(node) =>
+                    {
+                        Next::Go
+                    }
+                    Some(_) | None => Next::Refresh,
+                }
             }
             Verdict::NotHere => {
                 self.shared.keeper.want_refresh();

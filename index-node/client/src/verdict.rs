@@ -7,7 +7,10 @@ use proto::v1::{self, error_detail::Kind};
 use runtime::grpc::detail;
 use tonic::{Code, Status};
 
-use crate::identifiers::{NodeId, PartitionId, RangeEpoch, Version};
+use crate::{
+    identifiers::{NodeId, PartitionId, RangeEpoch, Version},
+    map::Route,
+};
 
 /// Why an attempt brought no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +52,8 @@ pub(crate) struct Correction {
     /// Empty: to the end of the key space.
     pub(crate) end: Bytes,
     pub(crate) epoch: RangeEpoch,
+    /// The partition that was split off from it last.
+    pub(crate) split_off: Option<Route>,
 }
 
 impl Verdict {
@@ -67,14 +72,19 @@ impl Verdict {
                     NodeId::known(node_id).map(|leader| Hint { leader, address })
                 }),
             },
-            Kind::WrongRange(wrong) => Self::WrongRange {
-                correction: wrong.range.map(|range| Correction {
-                    partition: PartitionId(wrong.partition_id),
-                    start: range.start,
-                    end: range.end,
-                    epoch: RangeEpoch(wrong.range_epoch),
-                }),
-            },
+            Kind::WrongRange(wrong) => {
+                // One that is malformed is none: the map tells it, too.
+                let split_off = wrong.split_off.and_then(|child| Route::split_off(child).ok());
+                Self::WrongRange {
+                    correction: wrong.range.map(|range| Correction {
+                        partition: PartitionId(wrong.partition_id),
+                        start: range.start,
+                        end: range.end,
+                        epoch: RangeEpoch(wrong.range_epoch),
+                        split_off,
+                    }),
+                }
+            }
             Kind::UnknownReplica(_) => Self::NotHere,
             Kind::PartitionTime(time) => Self::PartitionTime { now_ms: time.now_ms },
             Kind::ConditionFailed(failed) => Self::ConditionFailed {

@@ -12,14 +12,15 @@ use planted::Bug;
 use runtime::store::{Batch, Reader, StoreError};
 
 use super::{
+    birth::{self, Birth},
     command::{
-        Applied, COMMAND_FORMAT, Mutation, Operation, PartitionCommand, PartitionOutcome, Write,
-        WriteOutcome,
+        Applied, COMMAND_FORMAT, Mutation, Operation, PartitionCommand, PartitionOutcome, Split,
+        SplitOutcome, Write, WriteOutcome,
     },
     digest::Checkpoint,
     keys,
-    records::{self, GroupState, StoredOutcome, StoredValue},
-    types::{RaftEntry, ReplicaId, StoredMembership},
+    records::{self, GroupState, Measuring, StoredOutcome, StoredValue},
+    types::{Lineage, RaftEntry, RaftLogId, ReplicaId, StoredMembership},
 };
 
 /// Outcomes are cleared when partition time has advanced by so much: rarely, since each time leaves a
@@ -60,6 +61,16 @@ pub struct ApplyRun<'a> {
     data: BTreeMap<Bytes, Option<Present>>,
     outcomes: BTreeMap<Bytes, WriteOutcome>,
     bytes: usize,
+    birth: Option<Birth>,
+}
+
+/// What a run has come to.
+pub struct Finished {
+    /// Holds the state, too.
+    pub batch: Batch,
+    pub state: GroupState,
+    /// The child that the run has split off.
+    pub birth: Option<Birth>,
 }
 
 impl<'a> ApplyRun<'a> {
@@ -72,7 +83,17 @@ impl<'a> ApplyRun<'a> {
             data: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             bytes: 0,
+            birth: None,
         }
+    }
+
+    /// Whether a child was split off: then the run has to end here.
+    pub fn has_split(&self) -> bool {
+        self.birth.is_some()
+    }
+
+    pub fn lineage(&self) -> Lineage {
+        self.state.lineage
     }
 
     /// Roughly the bytes that the run will write.
@@ -84,6 +105,7 @@ impl<'a> ApplyRun<'a> {
     pub fn apply(&mut self, entry: RaftEntry) -> Result<PartitionOutcome, ApplyError> {
         debug_assert!(self.state.applied < Some(entry.log_id), "entries are applied in sequence");
         let index = entry.log_id.index;
+        let digest = self.state.digest;
         self.state.applied = Some(entry.log_id);
         let outcome = match entry.payload {
             EntryPayload::Blank => PartitionOutcome::Nothing,
@@ -91,10 +113,13 @@ impl<'a> ApplyRun<'a> {
                 self.state.membership = StoredMembership::new(Some(entry.log_id), membership);
                 PartitionOutcome::Nothing
             }
-            EntryPayload::Normal(command) => self.command(index, command)?,
+            EntryPayload::Normal(command) => self.command(entry.log_id, command)?,
         };
-        let GroupState { keys, stored_bytes, range_epoch, time_ms, .. } = self.state;
-        self.state.digest.applied(index, &outcome, [keys, stored_bytes, range_epoch, time_ms]);
+        self.state.digest.applied(index, &outcome, self.state.counters());
+        if let Some(birth) = &mut self.birth {
+            birth.state.digest = digest;
+            birth.state.digest.applied(index, &outcome, birth.state.counters());
+        }
         Ok(outcome)
     }
 
@@ -116,9 +141,10 @@ impl<'a> ApplyRun<'a> {
 
     fn command(
         &mut self,
-        index: u64,
+        log_id: RaftLogId,
         command: PartitionCommand,
     ) -> Result<PartitionOutcome, ApplyError> {
+        let index = log_id.index;
         if command.format > COMMAND_FORMAT {
             return Err(ApplyError::UnknownFormat { found: command.format });
         }
@@ -137,6 +163,27 @@ impl<'a> ApplyRun<'a> {
                 Ok(PartitionOutcome::Created)
             }
             Operation::Write(write) => Ok(PartitionOutcome::Write(self.write(index, write)?)),
+            Operation::Measure { at } => {
+                self.state.measuring =
+                    Some(Measuring { at, since: index, keys: 0, stored_bytes: 0 });
+                Ok(PartitionOutcome::Measured)
+            }
+            Operation::Split(split) => Ok(PartitionOutcome::Split(self.split(log_id, &split))),
+        }
+    }
+
+    fn split(&mut self, log_id: RaftLogId, split: &Split) -> SplitOutcome {
+        match birth::halves(&self.state, self.replica, log_id, split) {
+            Ok(halves) => {
+                runtime::mark!("apply: a child was split off");
+                self.state = halves.parent;
+                self.birth = Some(halves.child);
+                SplitOutcome::Done
+            }
+            Err(refusal) => {
+                runtime::mark!("apply: a split was refused", refusal);
+                SplitOutcome::Refused(refusal)
+            }
         }
     }
 
@@ -148,44 +195,44 @@ impl<'a> ApplyRun<'a> {
             runtime::mark!("apply: a write had expired");
             return Ok(WriteOutcome::Expired { now_ms: self.state.time_ms });
         }
-        let outcome_key = keys::outcome(self.state.lineage, write.expires_at_ms, &write.write_id);
+        // Before the outcomes: of the keys of another partition this lineage may have some, too, but not on
+        // every replica.
+        let is_inside = self.state.range.as_ref().is_some_and(|range| range.contains(&write.key));
+        if !is_inside && !planted::is_planted(Bug::RangeCheckMissing) {
+            runtime::mark!("apply: a write did not fit the range");
+            return Ok(self.wrong_range());
+        }
+        let outcome_key =
+            keys::outcome(self.state.lineage, write.expires_at_ms, &write.write_id, &write.key);
         if let Some(outcome) = self.outcome(&outcome_key)?
             && !planted::is_planted(Bug::RetryAppliedTwice)
         {
             runtime::mark!("apply: a repeated write was answered from its outcome");
             return Ok(outcome);
         }
-        let fits = write.range_epoch == self.state.range_epoch
-            && self.state.range.as_ref().is_some_and(|range| range.contains(&write.key));
-        if !fits && !planted::is_planted(Bug::RangeCheckMissing) {
-            runtime::mark!("apply: a write did not fit the range");
-            return Ok(WriteOutcome::WrongRange {
-                range: self.state.range.clone(),
-                range_epoch: self.state.range_epoch,
-            });
+        let is_current = write.range_epoch == self.state.range_epoch;
+        if !is_current && !planted::is_planted(Bug::RangeCheckMissing) {
+            runtime::mark!("apply: a write was of another range epoch");
+            return Ok(self.wrong_range());
         }
 
-        let key_bytes = write.key.len() as u64;
         let full_key = keys::data(self.state.lineage, &write.key);
         let present = self.present(&full_key)?;
         let current_version = present.map_or(0, |present| present.version);
         let holds = write.condition.holds(current_version);
         let outcome = if holds || planted::is_planted(Bug::ConditionIgnored) {
-            if let Some(present) = present {
-                self.state.keys -= 1;
-                self.state.stored_bytes -= key_bytes + present.value_bytes;
-            }
+            let before = present.map(|present| present.value_bytes);
             match write.mutation {
                 Mutation::Put { value } => {
                     let value_bytes = value.len() as u64;
-                    self.state.keys += 1;
-                    self.state.stored_bytes += key_bytes + value_bytes;
+                    self.state.count(&write.key, before, Some(value_bytes));
                     let record = records::encode(&StoredValue { version: index, value });
                     self.bytes += full_key.len() + record.len();
                     self.batch.put(keys::DATA, full_key.clone(), record);
                     self.data.insert(full_key, Some(Present { version: index, value_bytes }));
                 }
                 Mutation::Delete => {
+                    self.state.count(&write.key, before, None);
                     if present.is_some() {
                         self.bytes += full_key.len();
                         self.batch.delete(keys::DATA, full_key.clone());
@@ -208,6 +255,13 @@ impl<'a> ApplyRun<'a> {
         Ok(outcome)
     }
 
+    fn wrong_range(&self) -> WriteOutcome {
+        WriteOutcome::WrongRange {
+            range: self.state.range.clone(),
+            range_epoch: self.state.range_epoch,
+        }
+    }
+
     fn outcome(&self, outcome_key: &Bytes) -> Result<Option<WriteOutcome>, StoreError> {
         if let Some(outcome) = self.outcomes.get(outcome_key) {
             return Ok(Some(outcome.clone()));
@@ -228,19 +282,30 @@ impl<'a> ApplyRun<'a> {
         }))
     }
 
-    /// The batch of the run, and the state after it, which the batch holds.
-    pub fn finish(mut self) -> (Batch, GroupState) {
-        let state = &mut self.state;
-        if state.time_ms >= state.outcomes_cleared_to_ms + CLEAR_OUTCOMES_AFTER_MS {
+    /// Whether outcomes are to be cleared with this run.
+    pub fn is_to_clear(&self) -> bool {
+        self.state.time_ms >= self.state.outcomes_cleared_to_ms + CLEAR_OUTCOMES_AFTER_MS
+    }
+
+    /// What the run has come to. `others` share the lineage; outcomes stay for as long as one of them may
+    /// need them. (That is asked for only if the run [is to clear](Self::is_to_clear) some.)
+    pub fn finish(mut self, others: &[ReplicaId]) -> Result<Finished, StoreError> {
+        if self.is_to_clear() {
+            let mut through_ms = self.state.time_ms;
+            for other in others {
+                let state = GroupState::load(self.reader, *other)?;
+                through_ms = through_ms.min(state.map_or(0, |state| state.time_ms));
+            }
+            let lineage = self.state.lineage;
             self.batch.delete_range(
                 keys::OUTCOMES,
-                keys::outcomes_from(state.lineage, 0),
-                keys::outcomes_from(state.lineage, state.time_ms),
+                keys::outcomes_from(lineage, 0),
+                keys::outcomes_from(lineage, through_ms),
             );
-            state.outcomes_cleared_to_ms = state.time_ms;
+            self.state.outcomes_cleared_to_ms = self.state.time_ms;
             runtime::mark!("apply: old outcomes were cleared");
         }
-        self.batch.put(keys::STATE, keys::state(self.replica), records::encode(&self.state));
-        (self.batch, self.state)
+        self.batch.put(keys::STATE, keys::state(self.replica), self.state.encode());
+        Ok(Finished { batch: self.batch, state: self.state, birth: self.birth })
     }
 }

@@ -5,10 +5,13 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{digest::Checkpoint, types::KeyRange};
+use super::{
+    digest::Checkpoint,
+    types::{KeyRange, PartitionId, Placement, RaftLogId},
+};
 
 /// The newest format of a command that this program writes and understands.
-pub const COMMAND_FORMAT: u8 = 1;
+pub const COMMAND_FORMAT: u8 = 2;
 
 /// One entry of a partition's log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +27,7 @@ pub struct PartitionCommand {
 
 impl PartitionCommand {
     pub fn new(timestamp_ms: u64, operation: Operation) -> Self {
-        Self { format: COMMAND_FORMAT, timestamp_ms, checkpoint: None, operation }
+        Self { format: operation.format(), timestamp_ms, checkpoint: None, operation }
     }
 
     /// The same, with the leader's newest checkpoint.
@@ -42,6 +45,40 @@ pub enum Operation {
         range_epoch: u64,
     },
     Write(Write),
+    /// From now on it is counted what changes from this key on, until the split there.
+    Measure {
+        at: Bytes,
+    },
+    /// Gives all keys from some key on to another group. Since format 2, as the one before.
+    Split(Split),
+}
+
+impl Operation {
+    /// The oldest format that has it: whoever knows that one can apply it.
+    fn format(&self) -> u8 {
+        match self {
+            Self::Create { .. } | Self::Write(_) => 1,
+            Self::Measure { .. } | Self::Split(_) => 2,
+        }
+    }
+}
+
+/// A partition becomes two: it keeps the keys below `at`, and the child has the others. What the entry
+/// was decided on is in it, and where that is no longer so it does nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    pub at: Bytes,
+    /// The parent's before. Both halves have the next one afterwards.
+    pub range_epoch: u64,
+    /// The parent's members: neither joint nor with learners.
+    pub membership_log: Option<RaftLogId>,
+    pub child: PartitionId,
+    /// The child's members, one on each node of the parent's.
+    pub replicas: Vec<Placement>,
+    /// What was there from `at` on when the entry with this index, a `Measure`, was applied.
+    pub measured_at: u64,
+    pub keys: u64,
+    pub stored_bytes: u64,
 }
 
 /// A client's write.
@@ -95,6 +132,10 @@ impl fmt::Display for PartitionCommand {
                 };
                 write!(formatter, "{kind} of a key of {} bytes", write.key.len())
             }
+            Operation::Measure { at } => {
+                write!(formatter, "measure from a key of {} bytes", at.len())
+            }
+            Operation::Split(split) => write!(formatter, "split off partition {}", split.child),
         }
     }
 }
@@ -107,6 +148,30 @@ pub enum PartitionOutcome {
     /// Of a `Create`, whether it was the first or not.
     Created,
     Write(WriteOutcome),
+    Measured,
+    Split(SplitOutcome),
+}
+
+/// What a `Split` has done: the same on every replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SplitOutcome {
+    Done,
+    Refused(SplitRefusal),
+}
+
+/// Why a `Split` has done nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum SplitRefusal {
+    #[error("the partition's range is another one by now")]
+    OtherRange,
+    #[error("the key does not lie inside the partition's range, behind its first key")]
+    NotInside,
+    #[error("the group's members are others by now, or are about to change")]
+    OtherMembers,
+    #[error("the child's replicas are not on the nodes of the partition's")]
+    OtherNodes,
+    #[error("what belongs to the child was not measured, or was measured anew")]
+    NotMeasured,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

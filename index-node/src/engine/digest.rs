@@ -11,7 +11,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::command::{PartitionOutcome, WriteOutcome};
+use super::command::{PartitionOutcome, SplitOutcome, SplitRefusal, WriteOutcome};
 
 /// From one checkpoint to the next.
 pub const INTERVAL_ENTRIES: u64 = 256;
@@ -58,6 +58,18 @@ impl Digest {
                 WriteOutcome::WrongRange { range_epoch, .. } => (4, *range_epoch, false),
                 WriteOutcome::Expired { now_ms } => (5, *now_ms, false),
             },
+            PartitionOutcome::Measured => (6, 0, false),
+            PartitionOutcome::Split(SplitOutcome::Done) => (7, 0, true),
+            PartitionOutcome::Split(SplitOutcome::Refused(refusal)) => {
+                let why = match refusal {
+                    SplitRefusal::OtherRange => 1,
+                    SplitRefusal::NotInside => 2,
+                    SplitRefusal::OtherMembers => 3,
+                    SplitRefusal::OtherNodes => 4,
+                    SplitRefusal::NotMeasured => 5,
+                };
+                (7, why, false)
+            }
         };
         let mut chain = crc32fast::Hasher::new_with_initial(self.chain);
         chain.update(&[kind, u8::from(flag)]);

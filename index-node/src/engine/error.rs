@@ -1,6 +1,6 @@
 //! Why a client's request was not carried out, and how that is said on the wire.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use proto::v1::{self, error_detail::Kind};
 use runtime::grpc::detail;
@@ -8,7 +8,8 @@ use tonic::{Code, Status};
 
 use super::{
     directory::Directory,
-    types::{KeyRange, PartitionId, Placement},
+    types::{KeyRange, NodeId, PartitionId, Placement},
+    view::SplitOff,
 };
 
 /// In every case but the last, this attempt of the request had no effect.
@@ -23,7 +24,15 @@ pub enum RequestError {
     #[error(
         "the request does not fit the range of partition {partition}, which is at epoch {range_epoch}"
     )]
-    WrongRange { partition: PartitionId, range: Option<KeyRange>, range_epoch: u64 },
+    WrongRange {
+        partition: PartitionId,
+        range: Option<KeyRange>,
+        range_epoch: u64,
+        /// The child that was split off here last.
+        split_off: Option<Arc<SplitOff>>,
+        /// The node that says so, which is the first to lead the child.
+        node: NodeId,
+    },
     #[error("{problem}; partition time is {now_ms} ms")]
     Expiry { problem: &'static str, now_ms: u64 },
     #[error("the condition does not hold: {}", describe_version(*current_version))]
@@ -65,11 +74,19 @@ impl RequestError {
                 let kind = Kind::WrongLeader(v1::WrongLeader { leader });
                 detail::status(Code::FailedPrecondition, message, kind)
             }
-            Self::WrongRange { partition, range, range_epoch } => {
+            Self::WrongRange { partition, range, range_epoch, split_off, node } => {
+                let split_off = split_off.as_ref().map(|child| v1::SplitOff {
+                    partition_id: child.partition.0,
+                    range: Some(child.range.clone().into()),
+                    range_epoch: child.range_epoch,
+                    replicas: child.replicas.iter().map(|replica| (*replica).into()).collect(),
+                    leader_node_id: node.0,
+                });
                 let kind = Kind::WrongRange(v1::WrongRange {
                     partition_id: partition.0,
                     range: range.clone().map(Into::into),
                     range_epoch: *range_epoch,
+                    split_off,
                 });
                 detail::status(Code::FailedPrecondition, message, kind)
             }

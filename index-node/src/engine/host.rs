@@ -23,7 +23,7 @@ use runtime::{
     seams::{Environment, Moment},
     store::{Batch, Scan, Store, StoreError, synced},
 };
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -31,10 +31,11 @@ use super::{
     fences::Fences,
     heat::{Changes, HeatReporter},
     keys,
-    lineages::{self, Lineages},
+    lineages::{self, Held, Lineages},
     options::EngineOptions,
     records::{self, GroupState, ReplicaRecord, Tombstone},
     replica::{Replica, Shared, StartError},
+    roll::{Born, Roll},
     transport::{GroupTransport, PeerWatch},
     types::{
         KeyRange, NodeId, PartitionId, Placement, RaftEntry, RaftLogId, RaftMembership, ReplicaId,
@@ -44,6 +45,9 @@ use super::{
 
 /// How often partition time is looked at and slow progress is reported.
 const TICK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// For how long a child has no leader before others than the parent's leader try to lead it.
+const CHILD_LEADERLESS_MAX: Duration = Duration::from_secs(1);
 
 /// What a host needs.
 pub struct HostSetup {
@@ -109,6 +113,8 @@ pub struct ReplicaHost {
     pub(super) heat: std::sync::Mutex<HeatReporter>,
     /// Held while a replica is made or destroyed.
     lifecycle: Mutex<()>,
+    /// Rises with each replica that has started.
+    arrivals: watch::Sender<u64>,
     stopping: CancellationToken,
 }
 
@@ -141,6 +147,7 @@ impl ReplicaHost {
             watch,
             options,
             changes: Changes::default(),
+            roll: Arc::new(Roll::default()),
             disk_below_reserve: AtomicBool::new(false),
             store_failed: CancellationToken::new(),
         });
@@ -154,9 +161,11 @@ impl ReplicaHost {
             shared,
             replicas: RwLock::default(),
             lifecycle: Mutex::new(()),
+            arrivals: watch::Sender::new(0),
             stopping: CancellationToken::new(),
         });
         host.load().await?;
+        host.start_births();
         let ticking = Arc::downgrade(&host);
         let stopping = host.stopping.clone();
         tokio::spawn(async move {
@@ -182,15 +191,19 @@ impl ReplicaHost {
             destroyed.insert(replica_of(&key)?, tombstone.partition);
         }
         let mut present = Vec::new();
-        let mut used = BTreeSet::new();
+        let mut held = Held::new();
         for entry in store.scan(keys::META, Scan::prefix(keys::REPLICA_PREFIX)) {
             let (_, data) = entry?;
             let record: ReplicaRecord = records::decode(keys::META, &data)?;
-            used.extend(GroupState::load(store, record.replica)?.map(|state| state.lineage));
+            if let Some(state) = GroupState::load(store, record.replica)? {
+                let mut roll = self.shared.roll.lock();
+                roll.add(record.partition, record.replica, state.lineage);
+                held.entry(state.lineage).or_default().push(state.range);
+            }
             present.push(record);
         }
         let mut batch = Batch::new();
-        let unused = lineages::delete_unused(store, &used, &mut batch)?;
+        let unused = lineages::delete_unused(store, &held, &mut batch)?;
         if unused > 0 {
             tracing::info!(unused, "deleted lineages that no replica uses");
             runtime::mark!("start: lineages that nobody used were deleted");
@@ -217,6 +230,82 @@ impl ReplicaHost {
             replicas.by_id.insert(replica.id(), replica.partition());
             replicas.by_partition.insert(replica.partition(), replica);
         });
+        self.arrivals.send_modify(|count| *count += 1);
+    }
+
+    /// Starts the children of splits as they are born.
+    fn start_births(self: &Arc<Self>) {
+        let host = Arc::downgrade(self);
+        let (roll, stopping) = (Arc::clone(&self.shared.roll), self.stopping.clone());
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    biased;
+                    () = stopping.cancelled() => return,
+                    () = roll.births() => {}
+                }
+                let Some(host) = host.upgrade() else { return };
+                let _lifecycle = host.lifecycle.lock().await;
+                host.start_born().await;
+            }
+        });
+    }
+
+    /// Starts what was born. To be called with the lifecycle's lock.
+    async fn start_born(&self) {
+        while let Some(Born { record, parent }) = self.shared.roll.next_born() {
+            if self.stopping.is_cancelled() {
+                return;
+            }
+            let partition = record.partition;
+            match Replica::start(Arc::clone(&self.shared), record).await {
+                Ok(replica) => {
+                    self.insert(Arc::clone(&replica));
+                    self.shared.roll.started(partition);
+                    let parent = self.replica(parent);
+                    if let Some(parent) = &parent {
+                        // Its range is another one now.
+                        self.shared.changes.mark(parent.id());
+                    }
+                    let leads = parent.is_some_and(|parent| parent.is_leader());
+                    if leads {
+                        tokio::spawn(replica.lead_at_once());
+                    } else {
+                        tokio::spawn(replica.campaign_later(CHILD_LEADERLESS_MAX));
+                    }
+                }
+                Err(error) => {
+                    // It is on the disk, and starts with the process.
+                    tracing::error!(%partition, %error, "a child could not be started");
+                    self.shared.store_failed.cancel();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Waits a moment for a replica that may be about to be born. Whoever asks looks again.
+    pub(super) async fn await_birth(&self, is_here: impl Fn() -> bool) {
+        let Ok(_permit) = self.shared.leader_waits.try_acquire() else { return };
+        let mut arrivals = self.arrivals.subscribe();
+        let waiting = async {
+            while !is_here() {
+                if arrivals.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // Level, not edge.
+        let _ = runtime::time::timeout(self.shared.options.leader_wait_max, waiting).await;
+    }
+
+    /// The partition's replica here, also if it is just being born.
+    pub async fn replica_at_once(&self, partition: PartitionId) -> Option<Arc<Replica>> {
+        if self.replica(partition).is_none() && self.shared.roll.is_born(partition) {
+            runtime::mark!("request: waited for the birth of its partition");
+            self.await_birth(|| self.replica(partition).is_some()).await;
+        }
+        self.replica(partition)
     }
 
     /// The partition's replica here.
@@ -320,6 +409,7 @@ impl ReplicaHost {
         if self.is_destroyed(replica) {
             return Err(PlacementError::Destroyed(replica));
         }
+        self.start_born().await;
         if let Some(present) = self.replica_by_id(replica) {
             if present.partition() != partition {
                 let partition = present.partition();
@@ -353,16 +443,7 @@ impl ReplicaHost {
             range_epoch: order.range_epoch,
             founders: order.founders,
         };
-        let mut batch = Batch::new();
-        let lineage = self.lineages.allocate(&mut batch);
-        batch.put(keys::META, keys::replica(replica), records::encode(&record));
-        let state = GroupState::new(lineage);
-        batch.put(keys::STATE, keys::state(replica), records::encode(&state));
-        if !record.founders.is_empty() {
-            let first = first_entry(&record.founders);
-            runtime::raft::bootstrap::<TypeConfig>(&mut batch, replica.0, &first);
-        }
-        self.shared.store.write(batch)?;
+        self.write_new(&record)?;
         synced(self.shared.store.as_ref()).await?;
 
         let replica = Replica::start(Arc::clone(&self.shared), record).await?;
@@ -370,6 +451,27 @@ impl ReplicaHost {
         if campaign {
             tokio::spawn(replica.campaign_until_led());
         }
+        Ok(())
+    }
+
+    /// Writes the records of a replica that is to begin empty.
+    fn write_new(&self, record: &ReplicaRecord) -> Result<(), PlacementError> {
+        let replica = record.replica;
+        let mut roll = self.shared.roll.lock();
+        // Born since it was looked for: the next order finds it.
+        if let Some(other) = roll.replica(record.partition) {
+            return Err(PlacementError::AnotherReplica { other });
+        }
+        let mut batch = Batch::new();
+        let lineage = self.lineages.allocate(&mut batch);
+        batch.put(keys::META, keys::replica(replica), records::encode(record));
+        batch.put(keys::STATE, keys::state(replica), GroupState::new(lineage).encode());
+        if !record.founders.is_empty() {
+            let first = first_entry(&record.founders);
+            runtime::raft::bootstrap::<TypeConfig>(&mut batch, replica.0, &first);
+        }
+        self.shared.store.write(batch)?;
+        roll.add(record.partition, replica, lineage);
         Ok(())
     }
 
@@ -381,6 +483,7 @@ impl ReplicaHost {
         batch.delete(keys::STATE, keys::state(replica.id()));
         runtime::raft::delete_group(&mut batch, replica.id().0);
         self.shared.store.write(batch)?;
+        self.shared.roll.lock().remove(replica.partition(), replica.id());
         self.write_replicas(|replicas| {
             replicas.by_id.remove(&replica.id());
             replicas.by_partition.remove(&replica.partition());
@@ -401,6 +504,7 @@ impl ReplicaHost {
             runtime::mark!("order: the replica was destroyed already");
             return Ok(());
         }
+        self.start_born().await;
         let present = self.replica_by_id(replica);
         if let Some(present) = &present {
             if present.partition() != partition {
@@ -417,18 +521,8 @@ impl ReplicaHost {
             }
             present.stop().await;
         }
-        let store = self.shared.store.as_ref();
-        let mut batch = Batch::new();
-        let tombstone = Tombstone { partition };
-        batch.put(keys::META, keys::tombstone(replica), records::encode(&tombstone));
-        batch.delete(keys::META, keys::replica(replica));
-        if let Some(state) = GroupState::load(store, replica)? {
-            lineages::delete(&mut batch, state.lineage);
-        }
-        batch.delete(keys::STATE, keys::state(replica));
-        runtime::raft::delete_group(&mut batch, replica.0);
-        store.write(batch)?;
-        synced(store).await?;
+        self.write_tombstone(partition, replica)?;
+        synced(self.shared.store.as_ref()).await?;
         self.write_replicas(|replicas| {
             replicas.by_id.remove(&replica);
             if present.is_some() {
@@ -437,6 +531,27 @@ impl ReplicaHost {
             replicas.destroyed.insert(replica, partition);
         });
         self.shared.changes.mark(replica);
+        Ok(())
+    }
+
+    fn write_tombstone(
+        &self,
+        partition: PartitionId,
+        replica: ReplicaId,
+    ) -> Result<(), StoreError> {
+        let store = self.shared.store.as_ref();
+        let mut roll = self.shared.roll.lock();
+        let mut batch = Batch::new();
+        let tombstone = Tombstone { partition };
+        batch.put(keys::META, keys::tombstone(replica), records::encode(&tombstone));
+        batch.delete(keys::META, keys::replica(replica));
+        if let Some(state) = GroupState::load(store, replica)? {
+            roll.leave_lineage(&mut batch, replica, &state);
+        }
+        batch.delete(keys::STATE, keys::state(replica));
+        runtime::raft::delete_group(&mut batch, replica.0);
+        store.write(batch)?;
+        roll.remove(partition, replica);
         Ok(())
     }
 

@@ -69,13 +69,16 @@ impl ReplicaHost {
         for report in &mut round.reports {
             let Some(replica) = self.replica(PartitionId(report.partition_id)) else { continue };
             report.hottest_keys = replica.heat.hottest_keys(KEYS_MAX);
+            let range = replica.view.state().range.clone();
+            let middle = range.and_then(|range| replica.heat.middle(&range));
+            report.split_left_permille = middle.map_or(0, |middle| middle.left_permille);
             report.stored_bytes = match replica.stored.fresh(now) {
                 Some(bytes) => bytes,
                 None if sizes_left > 0 => {
                     sizes_left -= 1;
                     let state = replica.view.state();
                     let store = self.shared.store.as_ref();
-                    replica.stored.refresh(store, state.lineage, state.stored_bytes, now)
+                    replica.stored.refresh(store, &state, now)
                 }
                 None => replica.stored.last().unwrap_or_else(|| replica.view.state().stored_bytes),
             };

@@ -1,14 +1,16 @@
 //! What the control plane orders of this node.
 
-use proto::v1::{self, order::Kind};
+use proto::v1::{self, order::Kind, split_partition::Point};
 
 use super::{
     fences::FenceError,
     host::{EnsureReplica, PlacementError, ReplicaHost},
     membership::ChangeError,
     replica::Replica,
+    service::KEY_BYTES_MAX,
+    split::{SplitError, SplitOrder, SplitPoint},
     transport::Fence,
-    types::{self, PartitionId, ReplicaId},
+    types::{self, PartitionId, RaftLogId, ReplicaId},
 };
 use std::sync::Arc;
 
@@ -25,6 +27,38 @@ pub enum OrderError {
     Placement(#[from] PlacementError),
     #[error(transparent)]
     Change(#[from] ChangeError),
+    #[error(transparent)]
+    Split(#[from] SplitError),
+}
+
+fn split_order(
+    split: &v1::SplitPartition,
+    based_on: Option<RaftLogId>,
+) -> Result<SplitOrder, OrderError> {
+    let point = match split.point.as_ref() {
+        Some(Point::At(key)) if key.len() > KEY_BYTES_MAX => {
+            return Err(OrderError::Malformed("the key to split at is too long"));
+        }
+        Some(Point::At(key)) => SplitPoint::Key(key.clone()),
+        Some(Point::By(by)) => match v1::SplitBy::try_from(*by) {
+            Ok(v1::SplitBy::Load) => SplitPoint::MiddleOfLoad,
+            Ok(v1::SplitBy::Size) => SplitPoint::MiddleOfSize,
+            Ok(v1::SplitBy::Unspecified) | Err(_) => {
+                return Err(OrderError::Malformed("it does not say by what to split"));
+            }
+        },
+        None => return Err(OrderError::Malformed("it does not say where to split")),
+    };
+    if split.child_partition_id == 0 || split.replicas.iter().any(|it| it.replica_id == 0) {
+        return Err(OrderError::Malformed("it names no child, or a replica without an id"));
+    }
+    Ok(SplitOrder {
+        point,
+        range_epoch: split.range_epoch,
+        child: PartitionId(split.child_partition_id),
+        replicas: split.replicas.iter().map(|replica| (*replica).into()).collect(),
+        based_on,
+    })
 }
 
 impl ReplicaHost {
@@ -100,6 +134,10 @@ impl ReplicaHost {
                 // Never closed: an error would only mean that there are no turns to wait for.
                 let _turn = self.shared.hand_overs.acquire().await.ok();
                 self.addressed(partition, replica)?.transfer_leader(to).await?;
+            }
+            Kind::Split(split) => {
+                let order = split_order(split, based_on)?;
+                self.addressed(partition, replica)?.split(&order).await?;
             }
             Kind::Destroy(_) => self.destroy(partition, replica, based_on).await?,
         }

@@ -68,6 +68,22 @@ impl ReplicaHost {
         }
     }
 
+    /// The same for a message of a group, which may be ahead of the parent's apply here: it waits a moment for
+    /// that. It never makes a replica.
+    async fn awaited_receiver(
+        &self,
+        partition: PartitionId,
+        to: ReplicaId,
+    ) -> Result<Arc<Replica>, FrameFault> {
+        if self.replica_by_id(to).is_none() && !self.is_destroyed(to) {
+            self.await_birth(|| self.replica_by_id(to).is_some()).await;
+            if self.replica_by_id(to).is_some() {
+                runtime::mark!("message between replicas waited for the birth of its receiver");
+            }
+        }
+        self.receiver(partition, to)
+    }
+
     pub async fn handle_append_entries(
         &self,
         partition: PartitionId,
@@ -76,7 +92,7 @@ impl ReplicaHost {
         request: AppendEntriesRequest,
     ) -> Result<AppendEntriesResponse, FrameFault> {
         check_sender(from, &request.vote)?;
-        let replica = self.receiver(partition, to)?;
+        let replica = self.awaited_receiver(partition, to).await?;
         let response = replica.raft.append_entries(request).await.map_err(FrameFault::stopped)?;
         if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
             replica.hear(from);
@@ -94,7 +110,7 @@ impl ReplicaHost {
         authority: VoteAuthority,
     ) -> Result<VoteResponse, FrameFault> {
         check_sender(from, &request.vote)?;
-        let replica = self.receiver(partition, to)?;
+        let replica = self.awaited_receiver(partition, to).await?;
         let mut authority = authority;
         if let VoteAuthority::Conclusion { fence, .. } = authority
             && let Err(error) = self.accept_term(fence).await
@@ -121,7 +137,7 @@ impl ReplicaHost {
         request: VoteRequest,
     ) -> Result<VoteResponse, FrameFault> {
         check_sender(from, &request.vote)?;
-        let replica = self.receiver(partition, to)?;
+        let replica = self.awaited_receiver(partition, to).await?;
         replica.raft.pre_vote(request).await.map_err(FrameFault::stopped)
     }
 
@@ -133,7 +149,7 @@ impl ReplicaHost {
         to: ReplicaId,
         request: TransferLeaderRequest,
     ) -> Result<TransferLeaderResponse, FrameFault> {
-        let replica = self.receiver(partition, to)?;
+        let replica = self.awaited_receiver(partition, to).await?;
         check_sender(from, request.from_leader())?;
         if !request.from_leader().is_committed() {
             let message = format!("replica {from} hands over before it was elected");

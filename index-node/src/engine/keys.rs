@@ -7,7 +7,7 @@ use runtime::store::Family;
 
 use super::{
     command::WriteId,
-    types::{Lineage, PartitionId, ReplicaId},
+    types::{KeyRange, Lineage, PartitionId, ReplicaId},
 };
 
 /// What the node itself remembers, and which replicas it holds.
@@ -16,13 +16,16 @@ pub const META: Family = Family("meta");
 pub const STATE: Family = Family("state");
 /// (lineage, key) → value and version.
 pub const DATA: Family = Family("data");
-/// (lineage, expiry, write id) → outcome.
+/// (lineage, expiry, write id, key) → outcome. With the key, so that the halves of a split can go on
+/// side by side in one lineage: neither meets an outcome of the other's.
 pub const OUTCOMES: Family = Family("outcomes");
 
 /// All families that the store of an index node has.
 pub const FAMILIES: [Family; 5] = [META, STATE, DATA, OUTCOMES, runtime::raft::FAMILY];
 
 const LINEAGE_BYTES: usize = 8;
+/// Of an outcome's key: expiry and write id.
+const OUTCOME_BYTES: usize = 8 + size_of::<WriteId>();
 
 fn number(prefix: &[u8], number: u64) -> Bytes {
     let mut key = BytesMut::with_capacity(prefix.len() + 8);
@@ -66,12 +69,28 @@ pub fn data(lineage: Lineage, key: &[u8]) -> Bytes {
     full.freeze()
 }
 
-pub fn outcome(lineage: Lineage, expires_at_ms: u64, write_id: &WriteId) -> Bytes {
-    let mut full = BytesMut::with_capacity(LINEAGE_BYTES + 8 + write_id.len());
+/// Where the keys of the range begin and end, in `data`.
+pub fn data_range(lineage: Lineage, range: &KeyRange) -> (Bytes, Bytes) {
+    let end = if range.end.is_empty() {
+        self::lineage(Lineage(lineage.0 + 1))
+    } else {
+        data(lineage, &range.end)
+    };
+    (data(lineage, &range.start), end)
+}
+
+pub fn outcome(lineage: Lineage, expires_at_ms: u64, write_id: &WriteId, key: &[u8]) -> Bytes {
+    let mut full = BytesMut::with_capacity(LINEAGE_BYTES + OUTCOME_BYTES + key.len());
     full.put_u64(lineage.0);
     full.put_u64(expires_at_ms);
     full.put_slice(write_id);
+    full.put_slice(key);
     full.freeze()
+}
+
+/// The index key in a key of `outcomes` that has no lineage any more; none if it is too short for one.
+pub fn key_of_outcome(without_lineage: &[u8]) -> Option<&[u8]> {
+    without_lineage.get(OUTCOME_BYTES..).filter(|key| !key.is_empty())
 }
 
 /// The first key, in `outcomes`, of those that expire at or after the given time.

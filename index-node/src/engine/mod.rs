@@ -4,6 +4,7 @@
 //!
 //! - [`types`], [`command`]: identifiers, what a group's log carries.
 //! - [`apply`], [`state_machine`], [`view`]: what entries do, and what reads see of it.
+//! - [`split`], [`birth`], `roll`: how a partition becomes two, and who is on this node.
 //! - [`records`], [`keys`], [`lineages`], [`fences`], [`directory`], [`node_records`]: what is persisted.
 //! - [`requests`], [`reads`], `awaiting`, `sight`, [`error`], [`service`]: what clients ask, up to the wire.
 //! - [`membership`], [`takeover`], [`report`], [`heat`]: what the control plane and the peers ask.
@@ -18,6 +19,7 @@
 
 pub mod apply;
 mod awaiting;
+pub mod birth;
 pub mod clock;
 pub mod codec;
 pub mod command;
@@ -41,11 +43,13 @@ pub mod records;
 pub mod replica;
 pub mod report;
 pub mod requests;
+mod roll;
 pub mod service;
 mod sight;
 pub mod snapshot;
 pub mod snapshot_receive;
 pub mod snapshot_stream;
+pub mod split;
 pub mod state_machine;
 pub mod takeover;
 pub mod transport;

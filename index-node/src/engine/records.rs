@@ -14,8 +14,10 @@ use super::{
     types::{KeyRange, Lineage, PartitionId, Placement, RaftLogId, ReplicaId, StoredMembership},
 };
 
-/// The format of all records of this module.
+/// The format of all records of this module, but for the state of a group.
 const FORMAT: u8 = 1;
+/// The newest format of a group's state. Of the first, it had no `measuring`.
+const STATE_FORMAT: u8 = 2;
 
 pub fn encode<T: Serialize>(value: &T) -> Bytes {
     record::encode(FORMAT, value)
@@ -71,6 +73,65 @@ pub struct GroupState {
     /// Of keys and encoded values.
     pub stored_bytes: u64,
     pub digest: Digest,
+    pub measuring: Option<Measuring>,
+}
+
+/// What has changed from some key on since some entry: for a split there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Measuring {
+    pub at: Bytes,
+    /// The entry's index.
+    pub since: u64,
+    /// More than there were then, or less.
+    pub keys: i64,
+    pub stored_bytes: i64,
+}
+
+impl Measuring {
+    /// What is there now of what was there then; none if that cannot be.
+    pub fn now(&self, keys: u64, stored_bytes: u64) -> Option<(u64, u64)> {
+        let keys = keys.checked_add_signed(self.keys)?;
+        Some((keys, stored_bytes.checked_add_signed(self.stored_bytes)?))
+    }
+
+    /// What was there then of what is there now; none if that cannot be.
+    pub fn then(&self, keys: u64, stored_bytes: u64) -> Option<(u64, u64)> {
+        let keys = keys.checked_add_signed(self.keys.checked_neg()?)?;
+        Some((keys, stored_bytes.checked_add_signed(self.stored_bytes.checked_neg()?)?))
+    }
+}
+
+/// The part of a group's state that its first format has.
+#[derive(Deserialize)]
+struct FirstState {
+    lineage: Lineage,
+    applied: Option<RaftLogId>,
+    membership: StoredMembership,
+    range: Option<KeyRange>,
+    range_epoch: u64,
+    time_ms: u64,
+    outcomes_cleared_to_ms: u64,
+    keys: u64,
+    stored_bytes: u64,
+    digest: Digest,
+}
+
+impl From<FirstState> for GroupState {
+    fn from(first: FirstState) -> Self {
+        Self {
+            lineage: first.lineage,
+            applied: first.applied,
+            membership: first.membership,
+            range: first.range,
+            range_epoch: first.range_epoch,
+            time_ms: first.time_ms,
+            outcomes_cleared_to_ms: first.outcomes_cleared_to_ms,
+            keys: first.keys,
+            stored_bytes: first.stored_bytes,
+            digest: first.digest,
+            measuring: None,
+        }
+    }
 }
 
 impl GroupState {
@@ -86,12 +147,44 @@ impl GroupState {
             keys: 0,
             stored_bytes: 0,
             digest: Digest::default(),
+            measuring: None,
         }
+    }
+
+    pub fn encode(&self) -> Bytes {
+        record::encode(STATE_FORMAT, self)
+    }
+
+    pub fn decode(data: &[u8]) -> Result<Self, StoreError> {
+        if data.first() == Some(&1) {
+            return record::decode::<FirstState>(keys::STATE, 1, data).map(Self::from);
+        }
+        record::decode(keys::STATE, STATE_FORMAT, data)
     }
 
     /// The state of `replica`; none if it has none yet.
     pub fn load(reader: &dyn Reader, replica: ReplicaId) -> Result<Option<Self>, StoreError> {
-        read(reader, keys::STATE, &keys::state(replica))
+        let data = reader.get(keys::STATE, &keys::state(replica))?;
+        data.map(|data| Self::decode(&data)).transpose()
+    }
+
+    /// What the digest covers besides outcomes.
+    pub fn counters(&self) -> [u64; 4] {
+        [self.keys, self.stored_bytes, self.range_epoch, self.time_ms]
+    }
+
+    /// A key that took so many bytes with its value takes so many now; none: it is absent.
+    pub fn count(&mut self, key: &[u8], before: Option<u64>, after: Option<u64>) {
+        let bytes = |value: Option<u64>| value.map_or(0, |value| key.len() as u64 + value);
+        let (removed, added) = (bytes(before), bytes(after));
+        self.keys = self.keys - u64::from(before.is_some()) + u64::from(after.is_some());
+        self.stored_bytes = self.stored_bytes - removed + added;
+        if let Some(measuring) = &mut self.measuring
+            && key >= measuring.at.as_ref()
+        {
+            measuring.keys += i64::from(after.is_some()) - i64::from(before.is_some());
+            measuring.stored_bytes += added.cast_signed() - removed.cast_signed();
+        }
     }
 }
 

@@ -36,6 +36,7 @@ use super::{
     options::EngineOptions,
     reads::{ReadGate, ReadRounds},
     records::{GroupState, ReplicaRecord},
+    roll::Roll,
     sight::LeaderSight,
     state_machine::StateMachine,
     transport::{Campaign, GroupTransport, Network, PeerWatch},
@@ -48,6 +49,9 @@ pub type PartitionRaft = Raft<TypeConfig, StateMachine>;
 
 /// How long to wait before a step that failed for want of others is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long the first election of a child takes at most before it is tried again.
+const FIRST_ELECTION: Duration = Duration::from_millis(300);
 
 /// How often a replica reports that its log has grown, if nothing else is to report.
 const POSITION_INTERVAL: Duration = Duration::from_secs(5);
@@ -62,6 +66,7 @@ pub(super) struct Shared {
     pub(super) options: EngineOptions,
     pub(super) raft_config: Arc<Config>,
     pub(super) changes: Changes,
+    pub(super) roll: Arc<Roll>,
     pub(super) disk_below_reserve: AtomicBool,
     pub(super) writes_in_flight: Semaphore,
     /// Turns of hand-overs.
@@ -167,13 +172,15 @@ impl Replica {
             source,
         })?;
         let heat = Arc::new(Heat::default());
-        let state_machine = StateMachine::new(
+        let state_machine = StateMachine {
+            partition,
             replica,
-            Arc::clone(&view),
-            Arc::clone(&clock),
-            Arc::clone(&heat),
-            Arc::clone(&shared.environment.processor_time),
-        );
+            roll: Arc::clone(&shared.roll),
+            view: Arc::clone(&view),
+            clock: Arc::clone(&clock),
+            heat: Arc::clone(&heat),
+            processor_time: Arc::clone(&shared.environment.processor_time),
+        };
         let starting =
             Raft::new(replica.0, Arc::clone(&shared.raft_config), network, log, state_machine);
         let seed = shared.environment.randomness.next_u64();
@@ -340,6 +347,26 @@ impl Replica {
                 () = runtime::time::sleep(RETRY_PAUSE) => {}
             }
         }
+    }
+
+    /// Begins to lead a group that has just been split off, if nobody else does: with the parent's leader
+    /// clients come here for it.
+    pub(super) async fn lead_at_once(self: Arc<Self>) {
+        // Without asking before: nobody else stands, and the others vote as soon as they have it, too.
+        if self.leader().is_some() || self.raft.trigger().elect(false).await.is_err() {
+            return;
+        }
+        self.campaign_later(FIRST_ELECTION).await;
+    }
+
+    /// Stands for election if nobody leads after a while.
+    pub(super) async fn campaign_later(self: Arc<Self>, wait: Duration) {
+        tokio::select! {
+            biased;
+            () = self.stopping.cancelled() => return,
+            () = runtime::time::sleep(wait) => {}
+        }
+        self.campaign_until_led().await;
     }
 
     /// The voters of the latest membership that this replica knows of.

@@ -142,20 +142,24 @@ impl Replica {
                 Err(RequestError::ConditionFailed { current_version })
             }
             PartitionOutcome::Write(WriteOutcome::WrongRange { range, range_epoch }) => {
-                Err(RequestError::WrongRange { partition: self.partition(), range, range_epoch })
+                Err(self.wrong_range(range, range_epoch))
             }
             PartitionOutcome::Write(WriteOutcome::Expired { now_ms }) => {
                 Err(RequestError::Expiry { problem: "the write has expired", now_ms })
             }
-            PartitionOutcome::Nothing | PartitionOutcome::Created => {
-                Err(RequestError::OutcomeUnknown {
-                    problem: "the entry was answered as another one".to_owned(),
-                })
-            }
+            PartitionOutcome::Nothing
+            | PartitionOutcome::Created
+            | PartitionOutcome::Measured
+            | PartitionOutcome::Split(_) => Err(RequestError::OutcomeUnknown {
+                problem: "the entry was answered as another one".to_owned(),
+            }),
         }
     }
 
-    async fn propose(&self, command: PartitionCommand) -> Result<PartitionOutcome, RequestError> {
+    pub(super) async fn propose(
+        &self,
+        command: PartitionCommand,
+    ) -> Result<PartitionOutcome, RequestError> {
         match self.propose_once(command.clone()).await? {
             Proposed::Applied(outcome) => return Ok(outcome),
             // A leader has to have been heard by a quorum before it takes writes.
@@ -257,13 +261,18 @@ impl Replica {
             }),
             Some(range) if state.range_epoch == range_epoch && range.contains(key) => Ok(()),
             Some(_) if planted::is_planted(Bug::RangeCheckMissing) => Ok(()),
-            Some(range) => Err(self.wrong_range(range, state.range_epoch)),
+            Some(range) => Err(self.wrong_range(Some(range.clone()), state.range_epoch)),
         }
     }
 
-    fn wrong_range(&self, range: &KeyRange, range_epoch: u64) -> RequestError {
-        let range = Some(range.clone());
-        RequestError::WrongRange { partition: self.partition(), range, range_epoch }
+    fn wrong_range(&self, range: Option<KeyRange>, range_epoch: u64) -> RequestError {
+        RequestError::WrongRange {
+            partition: self.partition(),
+            range,
+            range_epoch,
+            split_off: self.view.split_off(),
+            node: self.shared.node,
+        }
     }
 
     fn unreadable(&self, error: StoreError) -> RequestError {
@@ -323,10 +332,10 @@ impl Replica {
             });
         };
         let Some(bounds) = ListBounds::new(range, query) else {
-            return Err(self.wrong_range(range, state.range_epoch));
+            return Err(self.wrong_range(Some(range.clone()), state.range_epoch));
         };
         if state.range_epoch != query.range_epoch {
-            return Err(self.wrong_range(range, state.range_epoch));
+            return Err(self.wrong_range(Some(range.clone()), state.range_epoch));
         }
 
         let mut page = ListPage { covered_to: bounds.go_on_at.clone(), ..ListPage::default() };

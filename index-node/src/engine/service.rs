@@ -125,13 +125,16 @@ impl IndexApi {
     }
 
     /// The replica that the client means, and the range epoch that it believes in.
-    fn target(&self, target: Option<v1::Target>) -> Result<(Arc<Replica>, u64), RequestError> {
+    async fn target(
+        &self,
+        target: Option<v1::Target>,
+    ) -> Result<(Arc<Replica>, u64), RequestError> {
         let target = target.ok_or_else(|| invalid("target is missing"))?;
         if target.partition_id == 0 {
             return Err(invalid("target.partition_id is missing"));
         }
         let partition = PartitionId(target.partition_id);
-        let replica = self.host.replica(partition);
+        let replica = self.host.replica_at_once(partition).await;
         let replica = replica.ok_or(RequestError::UnknownPartition { partition })?;
         if let Some(problem) = replica.failure() {
             return Err(RequestError::Unavailable { partition, problem });
@@ -144,7 +147,7 @@ impl IndexApi {
         let value = encode_value(request.value)?;
         let condition = convert_condition(request.condition)?;
         let (write_id, expires_at_ms) = convert_write_id(request.write_id)?;
-        let (replica, range_epoch) = self.target(request.target)?;
+        let (replica, range_epoch) = self.target(request.target).await?;
         let applied = replica
             .write(WriteRequest {
                 range_epoch,
@@ -165,7 +168,7 @@ impl IndexApi {
         check_key("key", &request.key)?;
         let condition = convert_condition(request.condition)?;
         let (write_id, expires_at_ms) = convert_write_id(request.write_id)?;
-        let (replica, range_epoch) = self.target(request.target)?;
+        let (replica, range_epoch) = self.target(request.target).await?;
         let applied = replica
             .write(WriteRequest {
                 range_epoch,
@@ -207,7 +210,7 @@ impl IndexService for IndexApi {
         let request = request.into_inner();
         let work = async {
             check_key("key", &request.key)?;
-            let (replica, range_epoch) = self.target(request.target)?;
+            let (replica, range_epoch) = self.target(request.target).await?;
             let found = replica.get(range_epoch, &request.key).await?;
             Ok((found, replica.now_ms()))
         };
@@ -230,7 +233,7 @@ impl IndexService for IndexApi {
                     request.limit
                 )));
             }
-            let (replica, range_epoch) = self.target(request.target)?;
+            let (replica, range_epoch) = self.target(request.target).await?;
             let query = ListQuery {
                 range_epoch,
                 prefix: request.prefix,

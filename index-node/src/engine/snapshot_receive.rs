@@ -11,7 +11,6 @@ use runtime::store::{Batch, Store, StoreError};
 
 use super::{
     codec::{self, CodecError},
-    command::WriteId,
     keys,
     lineages::Lineages,
     records::{self, GroupState, StoredOutcome, StoredValue},
@@ -95,7 +94,7 @@ impl SnapshotReceiver {
                 }
                 Table::Outcomes => {
                     let _: StoredOutcome = records::decode(keys::OUTCOMES, &item.value)?;
-                    if item.key.len() != size_of::<u64>() + size_of::<WriteId>() {
+                    if keys::key_of_outcome(&item.key).is_none() {
                         return Err(ReceiveError::Malformed("the key of an outcome is none"));
                     }
                 }

@@ -15,7 +15,7 @@ use super::{
     keys,
     snapshot::{LocalSnapshot, PartitionSnapshot, SnapshotData},
     transport::Route,
-    types::{Lineage, RaftVote},
+    types::{KeyRange, Lineage, RaftVote},
 };
 
 /// The most bytes of keys and values in a chunk. A single item fits: keys and values are limited.
@@ -69,6 +69,8 @@ enum Stage {
 pub struct SnapshotStream {
     reader: Arc<dyn Reader>,
     lineage: Lineage,
+    /// Only this is sent: the lineage may be shared. None: all of it.
+    range: Option<KeyRange>,
     checksum: ItemsChecksum,
     stage: Stage,
 }
@@ -92,8 +94,13 @@ impl SnapshotStream {
             group_state: codec::encode(&*state),
             total_bytes,
         };
-        let (lineage, checksum) = (state.lineage, ItemsChecksum::default());
-        Self { reader, lineage, checksum, stage: Stage::Header(header) }
+        Self {
+            reader,
+            lineage: state.lineage,
+            range: state.range.clone(),
+            checksum: ItemsChecksum::default(),
+            stage: Stage::Header(header),
+        }
     }
 
     /// Items of the table after `after`, and the full key of the last one; none at the table's end.
@@ -103,14 +110,18 @@ impl SnapshotStream {
         after: Bound<Bytes>,
     ) -> Result<Option<(SnapshotItems, Bytes)>, StoreError> {
         let family = family(table).expect("only the tables of a snapshot are iterated");
-        let end = Bound::Excluded(keys::lineage(Lineage(self.lineage.0 + 1)));
+        let end = Bound::Excluded(self.bounds(table).1);
         let mut items = Vec::new();
         let mut last = None;
         let mut bytes = 0;
         for entry in self.reader.scan(family, Scan { start: after, end, reverse: false }) {
             let (full_key, value) = entry?;
-            let item =
-                SnapshotItem { table: table.into(), key: keys::without_lineage(&full_key), value };
+            let key = keys::without_lineage(&full_key);
+            if table == Table::Outcomes && !self.is_own_outcome(&key) {
+                last = Some(full_key);
+                continue;
+            }
+            let item = SnapshotItem { table: table.into(), key, value };
             bytes += item.key.len() + item.value.len() + ITEM_OVERHEAD_BYTES;
             if bytes > CHUNK_ITEM_BYTES_MAX && !items.is_empty() {
                 break;
@@ -122,8 +133,24 @@ impl SnapshotStream {
         Ok(last.map(|last| (SnapshotItems { items }, last)))
     }
 
-    fn start(&self) -> Bound<Bytes> {
-        Bound::Included(keys::lineage(self.lineage))
+    /// Where the table's items begin and end.
+    fn bounds(&self, table: Table) -> (Bytes, Bytes) {
+        match (&self.range, table) {
+            (Some(range), Table::Data) => keys::data_range(self.lineage, range),
+            (None, _) | (_, Table::Outcomes | Table::Unspecified) => {
+                (keys::lineage(self.lineage), keys::lineage(Lineage(self.lineage.0 + 1)))
+            }
+        }
+    }
+
+    fn start(&self, table: Table) -> Bound<Bytes> {
+        Bound::Included(self.bounds(table).0)
+    }
+
+    /// Whether an outcome, by its key without the lineage, is of a key in the range.
+    fn is_own_outcome(&self, key: &[u8]) -> bool {
+        let key = keys::key_of_outcome(key);
+        self.range.as_ref().is_none_or(|range| key.is_some_and(|key| range.contains(key)))
     }
 }
 
@@ -134,7 +161,7 @@ impl Iterator for SnapshotStream {
         loop {
             let body = match std::mem::replace(&mut self.stage, Stage::Done) {
                 Stage::Header(header) => {
-                    self.stage = Stage::Items(Table::Data, self.start());
+                    self.stage = Stage::Items(Table::Data, self.start(Table::Data));
                     Body::Header(header)
                 }
                 Stage::Items(table, after) => match self.items(table, after) {
@@ -147,7 +174,9 @@ impl Iterator for SnapshotStream {
                             Table::Data if planted::is_planted(Bug::OutcomesNotInSnapshot) => {
                                 Stage::Trailer
                             }
-                            Table::Data => Stage::Items(Table::Outcomes, self.start()),
+                            Table::Data => {
+                                Stage::Items(Table::Outcomes, self.start(Table::Outcomes))
+                            }
                             Table::Outcomes | Table::Unspecified => Stage::Trailer,
                         };
                         continue;

@@ -14,19 +14,21 @@ use openraft::{
 use planted::Bug;
 use runtime::{
     seams::ProcessorTime,
-    store::{Batch, synced},
+    store::{Batch, StoreError, synced},
 };
 
 use super::{
-    apply::{ApplyError, ApplyRun},
+    apply::{ApplyError, ApplyRun, Finished},
+    birth::Birth,
     clock::PartitionClock,
     command::PartitionOutcome,
     heat::Heat,
-    keys, lineages,
-    records::{self, GroupState},
+    keys,
+    records::GroupState,
+    roll::Roll,
     snapshot::{self, PartitionSnapshot, SnapshotData},
-    types::{RaftLogId, ReplicaId, SnapshotMeta, StoredMembership, TypeConfig},
-    view::GroupView,
+    types::{PartitionId, RaftLogId, ReplicaId, SnapshotMeta, StoredMembership, TypeConfig},
+    view::{GroupView, SplitOff},
 };
 
 /// A run of entries ends here, so that a batch stays small.
@@ -45,24 +47,16 @@ impl From<ApplyError> for io::Error {
 
 #[derive(Clone)]
 pub struct StateMachine {
-    replica: ReplicaId,
-    view: Arc<GroupView>,
-    clock: Arc<PartitionClock>,
-    heat: Arc<Heat>,
-    processor_time: Arc<dyn ProcessorTime>,
+    pub(super) partition: PartitionId,
+    pub(super) replica: ReplicaId,
+    pub(super) roll: Arc<Roll>,
+    pub(super) view: Arc<GroupView>,
+    pub(super) clock: Arc<PartitionClock>,
+    pub(super) heat: Arc<Heat>,
+    pub(super) processor_time: Arc<dyn ProcessorTime>,
 }
 
 impl StateMachine {
-    pub fn new(
-        replica: ReplicaId,
-        view: Arc<GroupView>,
-        clock: Arc<PartitionClock>,
-        heat: Arc<Heat>,
-        processor_time: Arc<dyn ProcessorTime>,
-    ) -> Self {
-        Self { replica, view, clock, heat, processor_time }
-    }
-
     async fn apply_entries<S>(&self, mut entries: S) -> Result<(), io::Error>
     where
         S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
@@ -80,7 +74,7 @@ impl StateMachine {
                 }
                 count += 1;
                 next = entries.try_next().await?;
-                if count >= RUN_ENTRIES_MAX || run.bytes() >= RUN_BYTES_MAX {
+                if count >= RUN_ENTRIES_MAX || run.bytes() >= RUN_BYTES_MAX || run.has_split() {
                     break;
                 }
             }
@@ -94,12 +88,43 @@ impl StateMachine {
         run: ApplyRun<'_>,
         responses: &mut Vec<(ApplyResponder<TypeConfig>, PartitionOutcome)>,
     ) -> io::Result<()> {
-        let (batch, state) = run.finish();
+        let others = if run.is_to_clear() {
+            self.roll.others(run.lineage(), self.replica)
+        } else {
+            Vec::new()
+        };
+        let Finished { batch, state, birth } = run.finish(&others)?;
         self.clock.observe(state.time_ms);
-        self.view.write(batch, state)?;
+        match birth {
+            None => self.view.write(batch, state)?,
+            Some(birth) => self.bear(batch, state, &birth)?,
+        }
         for (responder, outcome) in responses.drain(..) {
             responder.send(outcome);
         }
+        Ok(())
+    }
+
+    /// Writes the parent's half and, unless it may not be here, the child: in one batch.
+    fn bear(&self, mut batch: Batch, state: GroupState, birth: &Birth) -> Result<(), StoreError> {
+        // Held until it is written: an order that makes or destroys the same replica waits, or is seen here.
+        let mut roll = self.roll.lock();
+        let admitted = roll.admits(self.view.store().as_ref(), birth)?;
+        self.view.note_split(SplitOff::of(birth));
+        let Some(replica) = admitted else {
+            runtime::mark!("apply: a child was not admitted here");
+            birth.decline(&mut batch);
+            return self.view.write(batch, state);
+        };
+        let mut late = Batch::new();
+        let is_apart = planted::is_planted(Bug::ChildWrittenApart);
+        birth.write(if is_apart { &mut late } else { &mut batch }, replica);
+        self.view.write(batch, state)?;
+        if is_apart {
+            self.view.store().write(late)?;
+        }
+        roll.bear(birth, replica, self.partition);
+        self.roll.announce_birth();
         Ok(())
     }
 }
@@ -133,7 +158,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             return Err(io::Error::other("only a received snapshot can be installed"));
         };
         runtime::mark!("snapshot of a partition installed");
-        let old_lineage = self.view.state().lineage;
+        let old = self.view.state();
         let state = GroupState {
             lineage: received.lineage.lineage(),
             applied: meta.last_log_id,
@@ -141,17 +166,18 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             ..received.state
         };
         let mut batch = Batch::new();
-        batch.put(keys::STATE, keys::state(self.replica), records::encode(&state));
+        batch.put(keys::STATE, keys::state(self.replica), state.encode());
         self.clock.observe(state.time_ms);
         self.view.write(batch, state)?;
-        received.lineage.adopt();
+        self.roll.lock().enter_lineage(self.replica, received.lineage.adopt());
         // The leader hears that the snapshot is here: it must not be lost after that.
         synced(self.view.store().as_ref()).await?;
         if planted::is_planted(Bug::SnapshotOverLiveLineage) {
             return Ok(());
         }
         let mut batch = Batch::new();
-        lineages::delete(&mut batch, old_lineage);
+        let mut roll = self.roll.lock();
+        roll.leave_lineage(&mut batch, self.replica, &old);
         self.view.store().write(batch)?;
         Ok(())
     }

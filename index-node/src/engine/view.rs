@@ -7,18 +7,48 @@ use std::sync::{
 
 use runtime::store::{Batch, Reader, Store, StoreError};
 
-use super::records::GroupState;
+use super::{
+    birth::Birth,
+    records::GroupState,
+    types::{KeyRange, PartitionId, Placement},
+};
+
+/// The child that was split off last: for those who come for its keys, until they know better.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SplitOff {
+    pub partition: PartitionId,
+    pub range: KeyRange,
+    pub range_epoch: u64,
+    pub replicas: Vec<Placement>,
+}
+
+impl SplitOff {
+    pub(super) fn of(birth: &Birth) -> Self {
+        Self {
+            partition: birth.partition,
+            range: birth.range.clone(),
+            range_epoch: birth.state.range_epoch,
+            replicas: birth.replicas.clone(),
+        }
+    }
+}
 
 /// The applied state of one replica. Only its state machine writes to it.
 pub struct GroupView {
     store: Arc<dyn Store>,
     state: RwLock<Arc<GroupState>>,
+    split_off: RwLock<Option<Arc<SplitOff>>>,
     closed: AtomicBool,
 }
 
 impl GroupView {
     pub fn new(store: Arc<dyn Store>, state: GroupState) -> Self {
-        Self { store, state: RwLock::new(Arc::new(state)), closed: AtomicBool::new(false) }
+        Self {
+            store,
+            state: RwLock::new(Arc::new(state)),
+            split_off: RwLock::default(),
+            closed: AtomicBool::new(false),
+        }
     }
 
     fn lock(&self) -> RwLockReadGuard<'_, Arc<GroupState>> {
@@ -31,6 +61,16 @@ impl GroupView {
 
     pub fn state(&self) -> Arc<GroupState> {
         Arc::clone(&self.lock())
+    }
+
+    pub fn note_split(&self, split_off: SplitOff) {
+        let mut last = self.split_off.write().unwrap_or_else(PoisonError::into_inner);
+        *last = Some(Arc::new(split_off));
+    }
+
+    /// The child that this process has seen split off last.
+    pub fn split_off(&self) -> Option<Arc<SplitOff>> {
+        self.split_off.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Runs a short read, during which nothing is applied.

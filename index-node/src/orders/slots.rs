@@ -42,6 +42,7 @@ pub fn kind(order: &Order) -> &'static str {
         Some(Kind::ChangeMembers(_)) => "change-members",
         Some(Kind::TransferLeader(_)) => "transfer-leader",
         Some(Kind::Destroy(_)) => "destroy",
+        Some(Kind::Split(_)) => "split",
         None => "none",
     }
 }

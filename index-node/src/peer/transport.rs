@@ -188,6 +188,8 @@ fn entry_bytes(entry: &RaftEntry) -> usize {
                 };
                 OVERHEAD + write.key.len() + value
             }
+            Operation::Measure { at } => OVERHEAD + at.len(),
+            Operation::Split(split) => OVERHEAD + split.at.len() + 32 * split.replicas.len(),
         },
     }
 }

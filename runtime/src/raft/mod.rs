@@ -2,7 +2,8 @@
 //!
 //! - [`LogStore`]: log, vote and commit position of one group. Many groups share one store, and so one
 //!   write-ahead log and one sync for all that wrote in that moment.
-//! - [`bootstrap`] and [`delete_group`]: a group's beginning and end, as parts of a larger batch.
+//! - [`bootstrap`], [`begin_after`] and [`delete_group`]: a group's beginning and end, as parts of a larger
+//!   batch.
 //! - [`inspect`]: a read-only view of what groups persist.
 //! - [`RaftRuntime`]: tokio, with randomness that can be seeded.
 //!
@@ -15,7 +16,7 @@ mod keys;
 mod log;
 mod runtime;
 
-pub use group::{bootstrap, delete_group};
+pub use group::{begin_after, bootstrap, delete_group};
 pub use keys::FAMILY;
 pub use log::LogStore;
 pub use runtime::RaftRuntime;

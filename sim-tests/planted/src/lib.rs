@@ -84,10 +84,18 @@ pub enum Bug {
     QuarantineForEver,
     /// A member that believes to lead refuses commands without asking a quorum.
     RefusedUnconfirmed,
+    /// After a split the partition goes on serving the keys that it gave away.
+    SplitParentKeepsAll,
+    /// A child of a split is written after the state that says that it was split off.
+    ChildWrittenApart,
+    /// After a split nobody knows what became of the writes before it.
+    OutcomesLostInSplit,
+    /// Whoever of two halves leaves their lineage deletes all of it.
+    SharedLineageDeleted,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 35] = [
+    pub const ALL: [Bug; 39] = [
         Bug::CutOffLeaderReads,
         Bug::RangeCheckMissing,
         Bug::AcknowledgedBeforeSync,
@@ -123,6 +131,10 @@ impl Bug {
         Bug::EverybodySlow,
         Bug::QuarantineForEver,
         Bug::RefusedUnconfirmed,
+        Bug::SplitParentKeepsAll,
+        Bug::ChildWrittenApart,
+        Bug::OutcomesLostInSplit,
+        Bug::SharedLineageDeleted,
     ];
 
     /// Its name on the command line.
@@ -163,6 +175,10 @@ impl Bug {
             Bug::EverybodySlow => "everybody-slow",
             Bug::QuarantineForEver => "quarantine-for-ever",
             Bug::RefusedUnconfirmed => "refused-unconfirmed",
+            Bug::SplitParentKeepsAll => "split-parent-keeps-all",
+            Bug::ChildWrittenApart => "child-written-apart",
+            Bug::OutcomesLostInSplit => "outcomes-lost-in-split",
+            Bug::SharedLineageDeleted => "shared-lineage-deleted",
         }
     }
 
@@ -253,6 +269,18 @@ impl Bug {
             Bug::QuarantineForEver => "A node that was slow never counts as up again.",
             Bug::RefusedUnconfirmed => {
                 "A member that believes to lead refuses commands without asking a quorum."
+            }
+            Bug::SplitParentKeepsAll => {
+                "After a split the partition goes on serving the keys that it gave away."
+            }
+            Bug::ChildWrittenApart => {
+                "A child of a split is written after the state that says that it was split off."
+            }
+            Bug::OutcomesLostInSplit => {
+                "After a split nobody knows what became of the writes before it."
+            }
+            Bug::SharedLineageDeleted => {
+                "Whoever of two halves leaves their lineage deletes all of it."
             }
         }
     }

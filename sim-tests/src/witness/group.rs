@@ -277,6 +277,10 @@ impl Group {
 
     /// Something that was not known to be committed is.
     fn is_committed(&self, position: Position) -> Result<(), Problem> {
+        if !self.entries.contains_key(&position) {
+            // The beginning of a child, which its parent's group has committed.
+            return Ok(());
+        }
         // A leader that had the entry may have committed it, after others that had it not had led in vain.
         let with_it = |(_, began): &(&Leader, &Option<Position>)| **began >= Some(position);
         let by = self.leaders.iter().rev().find(with_it).map(|(leader, _)| *leader);

@@ -48,8 +48,8 @@ pub(super) struct IndexNodes {
     states: BTreeMap<(u64, Position), GroupState>,
     /// By partition and index: the write that the entry asks for.
     writes: BTreeMap<(u64, u64, Position), WriteId>,
-    /// By partition and write: the version that it made.
-    effects: BTreeMap<(u64, WriteId), u64>,
+    /// By write: the partition and version that it made. The halves of a split remember the same writes.
+    effects: BTreeMap<WriteId, (u64, u64)>,
 }
 
 /// One disk: the host's name, and how often the host was wiped before.
@@ -153,7 +153,7 @@ impl IndexNodes {
                 && let Some(replica) = inspect::group_of(key)
                 && disk.replicas.contains(&replica)
             {
-                let state: GroupState = records::decode(keys::STATE, value).map_err(damaged)?;
+                let state = GroupState::decode(value).map_err(damaged)?;
                 states.push((replica, state));
             }
             let Some(replica) = inspect::group_of(key)
@@ -188,7 +188,8 @@ impl IndexNodes {
                 let before = group.replica(*replica).last();
                 effects.entry(*replica).or_insert((before, LogEffect::default()));
             }
-            self.state_changes(disk, *replica, state)?;
+            self.state_changes(disk, *replica, state, &states)?;
+            self.gives_away(disk, *replica, state, &states, changes)?;
         }
         self.data_changes(disk, changes, &states)?;
         disk.states.extend(states);
@@ -298,6 +299,7 @@ impl IndexNodes {
         disk: &Disk,
         replica: u64,
         state: &GroupState,
+        batch: &[(u64, GroupState)],
     ) -> Result<(), Problem> {
         let Some((partition, _)) = self.replicas.get(&replica).cloned() else { return Ok(()) };
         let of = |sentence: String| format!("partition {partition}, replica {replica}: {sentence}");
@@ -325,10 +327,14 @@ impl IndexNodes {
                 format!("its time went back, {} to {} ms", before.time_ms, state.time_ms);
             return Err(Problem::new("G3", of(sentence)));
         }
-        let shares =
-            |(other, it): (&u64, &GroupState)| *other != replica && it.lineage == state.lineage;
+        // The halves of a split share their lineage: each has keys of its own there.
+        let shares = |(other, it): (&u64, &GroupState)| {
+            let it = batch.iter().find(|(id, _)| id == other).map_or(it, |(_, newer)| newer);
+            *other != replica && it.lineage == state.lineage && may_overlap(it, state)
+        };
         if disk.states.iter().any(shares) {
-            let sentence = format!("it shares lineage {} with another replica", state.lineage);
+            let sentence =
+                format!("it shares keys of lineage {} with another replica", state.lineage);
             return Err(Problem::new("G3", of(sentence)));
         }
         if let Some(applied) = applied(state) {
@@ -350,12 +356,51 @@ impl IndexNodes {
         self.range_is(partition, state.range_epoch, range)
     }
 
+    /// G2: keys that a replica gives away have a new owner in the same batch, or are deleted in it.
+    fn gives_away(
+        &self,
+        disk: &Disk,
+        replica: u64,
+        state: &GroupState,
+        batch: &[(u64, GroupState)],
+        changes: &[Change],
+    ) -> Result<(), Problem> {
+        let Some(before) = disk.states.get(&replica) else { return Ok(()) };
+        let (Some(was), Some(is)) = (&before.range, &state.range) else { return Ok(()) };
+        if before.lineage != state.lineage || was == is {
+            return Ok(());
+        }
+        let taken = batch.iter().any(|(other, it)| {
+            let range = it.range.as_ref();
+            *other != replica
+                && it.lineage == state.lineage
+                && range.is_some_and(|range| range.start == is.end && range.end == was.end)
+        });
+        let left = keys::data(state.lineage, &is.end);
+        let deleted = changes.iter().any(|change| {
+            matches!(change, Change::DeleteRange { family, start, .. }
+                if *family == keys::DATA && *start == left)
+        });
+        if taken || deleted {
+            return Ok(());
+        }
+        let sentence =
+            format!("replica {replica} gave away {was:?} but for {is:?}, and nobody has got it");
+        Err(Problem::new("G2", sentence))
+    }
+
     fn range_is(&mut self, partition: u64, epoch: u64, range: &KeyRange) -> Result<(), Problem> {
         let known = self.ranges.entry((partition, epoch)).or_insert_with(|| range.clone());
         if known != range {
             let sentence = format!("partition {partition} has two ranges in epoch {epoch}");
             let details = format!("{known:?} and {range:?}");
             return Err(Problem::new("G4", sentence).with_details(details));
+        }
+        let is_newest =
+            self.ranges.range((partition, epoch + 1)..=(partition, u64::MAX)).next().is_none();
+        if !is_newest {
+            // Who is behind has not applied the split yet.
+            return Ok(());
         }
         let newest: BTreeMap<u64, &KeyRange> =
             self.ranges.iter().map(|((partition, _), range)| (*partition, range)).collect();
@@ -384,22 +429,35 @@ impl IndexNodes {
                 continue;
             }
             let Some(lineage) = keys::lineage_of(key) else { continue };
-            let live = disk.states.iter().find(|(_, state)| state.lineage == lineage);
-            let Some((replica, _)) = live else { continue };
-            let Some((_, state)) = states.iter().find(|(changed, _)| changed == replica) else {
+            let touched: Vec<u64> = disk
+                .states
+                .iter()
+                .filter(|(_, state)| state.lineage == lineage && is_touched(state, change))
+                .map(|(replica, _)| *replica)
+                .collect();
+            let Some(replica) = touched.first() else { continue };
+            let has_changed = |replica: &u64| states.iter().any(|(changed, _)| changed == replica);
+            // Old outcomes are cleared for all who share them, by one of them.
+            let clears = family == keys::OUTCOMES && matches!(change, Change::DeleteRange { .. });
+            let unchanged = touched.iter().find(|replica| !has_changed(replica));
+            let is_alone = if clears { !touched.iter().any(has_changed) } else { true };
+            if let Some(replica) = unchanged.filter(|_| is_alone) {
                 let sentence =
                     format!("replica {replica}: its {} changed, but not its state", family.0);
                 return Err(Problem::new("G3", sentence));
-            };
-            if state.lineage != lineage {
-                continue;
             }
             let Change::Put { value, .. } = change else { continue };
-            if family != keys::DATA {
+            let heirs: Vec<_> =
+                states.iter().filter(|(_, state)| state.lineage == lineage).collect();
+            if family != keys::DATA || heirs.is_empty() {
                 continue;
             }
             let key = keys::without_lineage(key);
-            if !state.range.as_ref().is_some_and(|range| range.contains(&key)) {
+            // In the batch of a split the last writes before it may be the child's.
+            let is_inside = |(_, state): &&(u64, GroupState)| {
+                state.range.as_ref().is_some_and(|range| range.contains(&key))
+            };
+            if !heirs.iter().any(|heir| is_inside(heir)) {
                 let sentence =
                     format!("replica {replica}: key {key:?} was written out of its range");
                 return Err(Problem::new("G3", sentence));
@@ -418,10 +476,13 @@ impl IndexNodes {
             return Ok(());
         };
         let Some(write) = self.writes.get(&(partition, version, position)) else { return Ok(()) };
-        let first = *self.effects.entry((partition, *write)).or_insert(version);
-        if first != version {
+        let effect = (partition, version);
+        let first = *self.effects.entry(*write).or_insert(effect);
+        if first != effect {
             let sentence = format!(
-                "partition {partition}: one write took effect twice, as versions {first} and {version}"
+                "one write took effect twice, as version {} of partition {} and version {version} of \
+                 partition {partition}",
+                first.1, first.0
             );
             return Err(Problem::new("G3", sentence));
         }
@@ -453,7 +514,7 @@ impl Disk {
         let Change::Put { family, key, value } = change else { return Ok(()) };
         if *family == keys::STATE {
             if let Some(replica) = inspect::group_of(key) {
-                self.states.insert(replica, records::decode(*family, value)?);
+                self.states.insert(replica, GroupState::decode(value)?);
             }
         } else if *family == keys::META {
             if let Some(replica) = id_behind(keys::REPLICA_PREFIX, key) {
@@ -475,6 +536,31 @@ const ORDER_PREFIX: &[u8] = b"order/";
 
 fn group(partition: u64) -> Group {
     Group::new(format!("partition {partition}"))
+}
+
+/// Whether both may have the same keys.
+fn may_overlap(one: &GroupState, other: &GroupState) -> bool {
+    let (Some(one), Some(other)) = (&one.range, &other.range) else { return true };
+    (one.end.is_empty() || other.start < one.end) && (other.end.is_empty() || one.start < other.end)
+}
+
+/// Whether a change in the state's lineage is one of its own keys or outcomes.
+fn is_touched(state: &GroupState, change: &Change) -> bool {
+    let Some(range) = &state.range else { return true };
+    let (family, key) = target(change);
+    let (start, end) = keys::data_range(state.lineage, range);
+    match change {
+        Change::DeleteRange { start: from, end: to, .. } => {
+            family == keys::OUTCOMES || (*from < end && start < *to)
+        }
+        Change::Put { .. } | Change::Delete { .. } if family == keys::DATA => {
+            start <= *key && *key < end
+        }
+        Change::Put { .. } | Change::Delete { .. } => {
+            let key = keys::without_lineage(key);
+            keys::key_of_outcome(&key).is_some_and(|key| range.contains(key))
+        }
+    }
 }
 
 fn applied(state: &GroupState) -> Option<Position> {

@@ -137,6 +137,7 @@ fn kind_of(kind: &OperationKind) -> ambush::OperationKind {
         OperationKind::Repair(_) => ambush::OperationKind::Repair,
         OperationKind::MoveReplica(_) => ambush::OperationKind::Move,
         OperationKind::TransferLeader { .. } => ambush::OperationKind::Transfer,
+        OperationKind::Split(_) => ambush::OperationKind::Split,
         OperationKind::Drain { .. } => ambush::OperationKind::Drain,
     }
 }
@@ -205,7 +206,7 @@ fn begins_nothing_while_braked(before: &ZoneState, after: &ZoneState) -> Result<
     for (id, operation) in after.operations().iter() {
         let held_back = match operation.kind {
             OperationKind::Repair(_) | OperationKind::MoveReplica(_) => true,
-            OperationKind::TransferLeader { .. } => {
+            OperationKind::TransferLeader { .. } | OperationKind::Split(_) => {
                 matches!(operation.origin, Origin::Balance | Origin::Heat)
             }
             OperationKind::Takeover { .. } | OperationKind::Drain { .. } => false,

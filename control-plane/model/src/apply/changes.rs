@@ -352,7 +352,7 @@ impl Applier<'_> {
         error: &str,
     ) -> Result<(), Refusal> {
         let operation = self.operation(id)?;
-        match operation.kind {
+        match operation.kind.clone() {
             OperationKind::Repair(change) | OperationKind::MoveReplica(change) => {
                 if end != OperationState::Succeeded {
                     self.state.check_reversible(id, &change)?;
@@ -362,6 +362,7 @@ impl Applier<'_> {
                 self.finish_operation(id, end, error);
             }
             OperationKind::TransferLeader { .. } => self.end_transfer(id, end, error),
+            OperationKind::Split(_) => self.end_split(id, end, error)?,
             OperationKind::Drain { node, .. } => self.end_drain(id, node, end, error),
             OperationKind::Takeover { .. } => return Err(Refusal::NotCancellable),
         }
@@ -458,6 +459,7 @@ impl ZoneState {
                     Err(format!("node {to} does not lead yet"))
                 }
             }
+            OperationKind::Split(split) => self.split_done(split),
             OperationKind::Drain { node, .. } => {
                 let down =
                     self.node(*node).is_none_or(|node| node.liveness.state == NodeState::Down);

@@ -15,6 +15,11 @@ use crate::{
 impl Applier<'_> {
     pub(super) fn observe(&mut self, observation: &GroupObservation) -> Result<(), Refusal> {
         let id = observation.partition;
+        if let Some(split_off) = &observation.split_off
+            && self.state.partition(id).is_none()
+        {
+            self.adopt(observation, split_off)?;
+        }
         self.partition(id)?;
         let membership = match &observation.membership {
             Some(membership) => self.check_membership(id, membership)?,
@@ -29,6 +34,7 @@ impl Applier<'_> {
             None => Ok(()),
         };
         self.end_change_if_done(id);
+        self.end_split_of(id);
         if moved_on { Ok(()) } else { led }
     }
 
@@ -57,6 +63,16 @@ impl Applier<'_> {
                 })
             };
         }
+        Ok(Some(self.well_formed(id, membership)?))
+    }
+
+    /// The membership, in order, if it can be one.
+    pub(super) fn well_formed(
+        &self,
+        id: PartitionId,
+        membership: &Membership,
+    ) -> Result<Membership, Refusal> {
+        let invalid = |why: &str| Refusal::InvalidPlacement { partition: id, why: why.into() };
         if !(1..=2).contains(&membership.voter_sets.len())
             || membership.voter_sets.iter().any(Vec::is_empty)
         {
@@ -74,7 +90,7 @@ impl Applier<'_> {
         let mut membership = membership.clone();
         membership.voter_sets.iter_mut().for_each(sort);
         sort(&mut membership.learners);
-        Ok(Some(membership))
+        Ok(membership)
     }
 
     fn observe_membership(&mut self, id: PartitionId, membership: Membership) {
@@ -200,6 +216,7 @@ impl Applier<'_> {
                 partition: group.partition,
                 membership: None,
                 leader: group.leader,
+                split_off: None,
             };
             match self.observe(&observation) {
                 Ok(()) => accepted += 1,

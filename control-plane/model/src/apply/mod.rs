@@ -12,6 +12,7 @@ mod operator;
 mod plans;
 mod policy;
 mod retention;
+mod splits;
 mod transfers;
 mod zone;
 
@@ -20,6 +21,7 @@ pub use nodes::check_registration;
 pub(crate) use plans::PlanBudget;
 pub use plans::{CHANGES_NAMED_MAX, REASON_BYTES_MAX, STEPS_MAX, check_plan_form};
 use planted::Bug;
+pub use splits::SPLITS_IN_FLIGHT_MAX;
 pub use zone::check_initialization;
 
 use crate::{
@@ -147,6 +149,9 @@ impl Applier<'_> {
             Action::TransferLeader { partition, to } => self.transfer_leader(*partition, *to),
             Action::MoveReplica { partition, from, to } => {
                 self.move_replica(*partition, *from, *to)
+            }
+            Action::SplitPartition { partition, at, origin, reason } => {
+                self.split_partition(*partition, at, *origin, reason)
             }
             Action::DrainNode { node, accept_data_loss_risk } => {
                 self.drain(*node, *accept_data_loss_risk)

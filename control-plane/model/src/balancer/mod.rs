@@ -253,8 +253,9 @@ fn left(kind: &OperationKind) -> Option<(crate::ids::PartitionId, crate::ids::No
     match kind {
         OperationKind::TransferLeader { partition, from, .. } => Some((*partition, (*from)?)),
         OperationKind::MoveReplica(change) => Some((change.partition, change.remove?.node)),
-        OperationKind::Repair(_) | OperationKind::Takeover { .. } | OperationKind::Drain { .. } => {
-            None
-        }
+        OperationKind::Repair(_)
+        | OperationKind::Takeover { .. }
+        | OperationKind::Split(_)
+        | OperationKind::Drain { .. } => None,
     }
 }

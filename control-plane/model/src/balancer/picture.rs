@@ -255,7 +255,9 @@ impl Picture {
                 let heir = change.add.filter(|_| led).map(|added| added.id);
                 (self.copying(partition, change).unwrap_or(Running::Light), heir)
             }
-            OperationKind::Takeover { .. } | OperationKind::Drain { .. } => (Running::Light, None),
+            OperationKind::Takeover { .. }
+            | OperationKind::Split(_)
+            | OperationKind::Drain { .. } => (Running::Light, None),
         }
     }
 

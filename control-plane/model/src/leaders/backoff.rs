@@ -42,6 +42,7 @@ fn transfer_of(operation: &Operation) -> Option<Transfer> {
         OperationKind::Takeover { .. }
         | OperationKind::Repair(_)
         | OperationKind::MoveReplica(_)
+        | OperationKind::Split(_)
         | OperationKind::Drain { .. } => None,
     }
 }

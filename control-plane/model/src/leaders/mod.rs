@@ -147,6 +147,7 @@ fn destination(state: &ZoneState, partition: &Partition) -> Option<NodeId> {
         OperationKind::Takeover { .. }
         | OperationKind::Repair(_)
         | OperationKind::MoveReplica(_)
+        | OperationKind::Split(_)
         | OperationKind::Drain { .. } => None,
     }
 }

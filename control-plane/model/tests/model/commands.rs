@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 
 use model::{
     Action, Applied, Command, Incarnation, LogPosition, MemberId, NodeId, OperationId, PartitionId,
-    ReplicaId, Revision, Term, WallTime, ZoneState, ZoneTime,
+    RangeEpoch, ReplicaId, Revision, Term, WallTime, ZoneState, ZoneTime,
     balance::Memory,
     command::{
         BrakeChange, ChangeProposal, ChangePurpose, Conclusion, EndResult, GroupObservation,
         LeaderObservation, OperationEnd, PlacementProposal, PlannedChange, PlannedStep,
-        Registration, TakeoverOutcome, TakeoverRecord, TransferProposal,
+        Registration, SplitOff, TakeoverOutcome, TakeoverRecord, TransferProposal,
     },
     heat::{Rates, Summary, summary::SummaryEntry},
+    key_range::KeyRange,
     node::NodeState,
-    operation::Origin,
+    operation::{Origin, SplitPoint},
     partition::{Membership, Replica},
     policy::{FIELDS, WholePolicy},
     state::LoadError,
@@ -170,9 +171,23 @@ fn takeover() -> impl Strategy<Value = TakeoverRecord> {
 }
 
 fn action() -> impl Strategy<Value = Action> {
-    let groups = (partition(), option::of(membership()), option::of(leader())).prop_map(
-        |(partition, membership, leader)| GroupObservation { partition, membership, leader },
-    );
+    let range = (vec(any::<u8>(), 0..2), vec(any::<u8>(), 0..2))
+        .prop_filter_map("a range", |(start, end)| KeyRange::new(start, end).ok());
+    let split_off = (range, 0_u64..4)
+        .prop_map(|(range, epoch)| SplitOff { range, range_epoch: RangeEpoch(epoch) });
+    let observed =
+        (partition(), option::of(membership()), option::of(leader()), option::of(split_off));
+    let groups = observed.prop_map(|(partition, membership, leader, split_off)| GroupObservation {
+        partition,
+        membership,
+        leader,
+        split_off,
+    });
+    let split_point = prop_oneof![
+        vec(any::<u8>(), 0..3).prop_map(|key| SplitPoint::Key(key.into())),
+        Just(SplitPoint::MiddleOfLoad),
+        Just(SplitPoint::MiddleOfSize),
+    ];
     let placement = (partition(), vec(node(), 0..5), node(), text()).prop_map(
         |(partition, nodes, preferred_leader, reason)| PlacementProposal {
             partition,
@@ -203,6 +218,9 @@ fn action() -> impl Strategy<Value = Action> {
             .prop_map(|(partition, to)| Action::TransferLeader { partition, to }),
         3 => (partition(), node(), node())
             .prop_map(|(partition, from, to)| Action::MoveReplica { partition, from, to }),
+        3 => (partition(), split_point, text()).prop_map(|(partition, at, reason)| {
+            Action::SplitPartition { partition, at, origin: Origin::Operator, reason }
+        }),
         1 => (node(), any::<bool>()).prop_map(|(node, accept_data_loss_risk)| {
             Action::DrainNode { node, accept_data_loss_risk }
         }),
@@ -310,6 +328,7 @@ fn prepared() -> ZoneState {
             partition: PartitionId(partition),
             membership: Some(membership),
             leader: Some(leader),
+            split_off: None,
         };
         apply(&mut state, Action::ObserveGroups { groups: vec![group] });
     }

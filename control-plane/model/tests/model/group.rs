@@ -7,8 +7,10 @@ use std::{
 };
 
 use model::{
-    LogPosition, NodeId, PartitionId, ReplicaId, Term,
+    LogPosition, NodeId, PartitionId, RangeEpoch, ReplicaId, Term,
+    key_range::KeyRange,
     observation::{Progress, ReplicaPhase, ReplicaReport, ReportedMembership},
+    operation::SplitPoint,
     order::{Order, OrderKind},
     partition::{Membership, Replica},
     takeover::{GroupPosition, TakeOverOutcome},
@@ -35,6 +37,10 @@ pub struct ToyGroup {
     /// Elections that fail although all is well.
     pub failing_elections: u32,
     pub elections: u32,
+    /// After a split: what its range is from an index on, and in which epoch.
+    pub ranges: Vec<(u64, KeyRange, RangeEpoch)>,
+    /// Children: the index of the entry, and each child's id and members.
+    pub children: Vec<(u64, PartitionId, Vec<Replica>)>,
 }
 
 impl ToyGroup {
@@ -76,12 +82,104 @@ impl ToyGroup {
             membership: membership
                 .map(Arc::new)
                 .map(|membership| ReportedMembership { membership, committed: true }),
-            range: None,
-            range_epoch: model::RangeEpoch(1),
+            range: self.range_at(toy.matched).map(|(range, _)| range),
+            range_epoch: self.range_at(toy.matched).map_or(RangeEpoch(1), |(_, epoch)| epoch),
             progress: progress.collect(),
             stored_bytes: 0,
             keys: 0,
             message: Box::default(),
+        }
+    }
+
+    fn range_at(&self, index: u64) -> Option<(KeyRange, RangeEpoch)> {
+        let known = self.ranges.iter().rev().find(|(from, ..)| *from <= index);
+        known.map(|(_, range, epoch)| (range.clone(), *epoch))
+    }
+
+    /// The leader splits the group, if it may; the index of the entry.
+    pub fn split(
+        &mut self,
+        order: &Order,
+        whole: &KeyRange,
+        alive: &BTreeSet<NodeId>,
+    ) -> Option<u64> {
+        let OrderKind::Split { at, child, replicas, range_epoch } = &order.kind else {
+            return None;
+        };
+        let membership = self.membership.as_ref()?;
+        let (range, epoch) =
+            self.range_at(self.index).unwrap_or_else(|| (whole.clone(), RangeEpoch(1)));
+        let nodes = |replicas: &[Replica]| -> BTreeSet<NodeId> {
+            replicas.iter().map(|replica| replica.node).collect()
+        };
+        assert_eq!(nodes(replicas), nodes(&membership.voter_sets[0]), "{order:?}");
+        if self.leader != Some(order.replica)
+            || order.membership_log != Some(membership.log_position)
+            || membership.is_joint()
+            || !membership.learners.is_empty()
+            || epoch != *range_epoch
+            || !self.has_majority(alive)
+        {
+            return None;
+        }
+        let key = match at {
+            SplitPoint::Key(key) => key.to_vec(),
+            SplitPoint::MiddleOfLoad | SplitPoint::MiddleOfSize => [range.start(), &[1]].concat(),
+        };
+        if !range.contains(&key) || key == range.start() {
+            return None;
+        }
+        if self.ranges.is_empty() {
+            self.ranges.push((0, range.clone(), epoch));
+        }
+        self.index += 1;
+        let left = KeyRange::new(range.start(), &key).expect("inside");
+        self.ranges.push((self.index, left, RangeEpoch(epoch.get() + 1)));
+        self.children.push((self.index, *child, replicas.clone()));
+        self.catch_up(alive);
+        Some(self.index)
+    }
+
+    /// The child as it begins.
+    pub fn born(&self, index: u64, child: &[Replica]) -> ToyGroup {
+        let position = self.ranges.iter().position(|(from, ..)| *from == index).expect("split");
+        let (_, left, epoch) = &self.ranges[position];
+        let (_, whole, _) = &self.ranges[position - 1];
+        let range = KeyRange::new(left.end(), whole.end()).expect("inside");
+        let node = self.leader.map(|leader| self.replicas[&leader].node);
+        let membership = Membership {
+            log_position: self.log_position(index),
+            voter_sets: vec![child.to_vec()],
+            learners: Vec::new(),
+        };
+        ToyGroup {
+            membership: Some(membership),
+            leader: child.iter().find(|own| Some(own.node) == node).map(|own| own.id),
+            term: 2,
+            index,
+            ranges: vec![(0, range, *epoch)],
+            ..ToyGroup::default()
+        }
+    }
+
+    /// Replicas that the parent's apply makes, on the nodes that have applied it.
+    pub fn bear(&self, child: PartitionId, group: &mut ToyGroup) {
+        let found = self.children.iter().find(|(_, id, _)| *id == child);
+        let Some((index, _, replicas)) = found else { return };
+        for own in replicas {
+            let applied = self.replicas.values().any(|parent| {
+                parent.node == own.node
+                    && parent.phase == ReplicaPhase::Live
+                    && parent.matched >= *index
+            });
+            let is_here = group.replicas.iter().any(|(id, toy)| {
+                *id == own.id || (toy.node == own.node && toy.phase != ReplicaPhase::Destroyed)
+            });
+            if applied && !is_here {
+                let (node, phase) = (own.node, ReplicaPhase::Live);
+                let toy = ToyReplica { node, phase, founders: Vec::new(), matched: *index };
+                group.replicas.insert(own.id, toy);
+            }
         }
     }
 
@@ -166,6 +264,7 @@ impl ToyGroup {
                     membership.learners.retain(|learner| !voters.contains(learner));
                 });
             }
+            OrderKind::Split { .. } => unreachable!("the world splits groups"),
             OrderKind::TransferLeader { to } => {
                 if self.leader == Some(order.replica) && self.has_majority(alive) {
                     let voter = self

@@ -23,6 +23,7 @@ mod reassignment;
 mod reconcile;
 mod shadow;
 mod signals;
+mod splits;
 mod status;
 mod takeover;
 mod takeover_turns;

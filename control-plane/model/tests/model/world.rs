@@ -16,7 +16,7 @@ use model::{
     leaders,
     node::Capacity,
     observation::{Heartbeat, ReplicaPhase},
-    order::Order,
+    order::{Order, OrderKind},
     plan::{self, PlanOptions},
     reconcile::{Reconciled, reconcile},
     takeover::{CallKind, GroupResult, TakeOverOutcome, TakeoverOptions, Takeovers},
@@ -272,7 +272,9 @@ impl World {
         self.propose(judgement.action());
         self.take_over();
         let mut reconciled = Reconciled::default();
-        for partition in self.state.partitions().iter().map(|(id, _)| *id).collect::<Vec<_>>() {
+        let known = self.state.partitions().iter().map(|(id, _)| *id);
+        let all: BTreeSet<PartitionId> = known.chain(self.groups.keys().copied()).collect();
+        for partition in all {
             reconciled.extend(reconcile(&self.state, &self.view, partition));
         }
         for order in &reconciled.orders {
@@ -370,6 +372,7 @@ impl World {
                 group.catch_up(&alive);
             }
         }
+        self.bear();
     }
 
     /// Nodes open sessions, send heartbeats, and report everything, every time.
@@ -410,8 +413,34 @@ impl World {
         }
         let alive: BTreeSet<NodeId> =
             self.nodes.keys().copied().filter(|node| self.is_responsive(*node)).collect();
+        if let OrderKind::Split { child, replicas, .. } = &order.kind {
+            let whole = self.state.partition(order.partition).expect("known").range.clone();
+            let parent = self.groups.get_mut(&order.partition).expect("it has a leader");
+            if let Some(index) = parent.split(order, &whole, &alive) {
+                let born = parent.born(index, replicas);
+                assert!(self.groups.insert(*child, born).is_none(), "an id is given out twice");
+                self.bear();
+            }
+            return;
+        }
         let group = self.groups.entry(order.partition).or_default();
         group.obey(order, &alive);
+    }
+
+    /// Children appear where their parents have come to the entry.
+    fn bear(&mut self) {
+        let births: Vec<(PartitionId, PartitionId)> = self
+            .groups
+            .iter()
+            .flat_map(|(parent, group)| {
+                group.children.iter().map(|(_, child, _)| (*parent, *child))
+            })
+            .collect();
+        for (parent, child) in births {
+            let mut group = self.groups.remove(&child).expect("born");
+            self.groups[&parent].bear(child, &mut group);
+            self.groups.insert(child, group);
+        }
     }
 
     fn take_over(&mut self) {

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use proto::v1::{self, order::Kind};
+use proto::v1::{self, order::Kind, split_partition::Point};
 
 /// Shared by all played nodes of a test.
 #[derive(Clone, Default)]
@@ -62,6 +62,25 @@ impl Group {
         change(self);
         self.index += 1;
         self.membership_index = self.index;
+    }
+
+    /// The right half.
+    fn split(&mut self, at: &bytes::Bytes, replicas: BTreeMap<u64, u64>) -> Self {
+        self.index += 1;
+        let end = std::mem::replace(&mut self.range.end, at.clone());
+        self.range_epoch += 1;
+        let home = self.leader.and_then(|leader| self.voters.get(&leader)).copied();
+        Self {
+            leader: replicas.iter().find(|(_, node)| Some(**node) == home).map(|(id, _)| *id),
+            voters: replicas.clone(),
+            replicas,
+            learners: BTreeMap::new(),
+            range: v1::KeyRange { start: at.clone(), end },
+            membership_index: self.index,
+            destroyed: BTreeMap::new(),
+            term: self.term + 1,
+            ..self.clone()
+        }
     }
 
     fn membership(&self) -> v1::Membership {
@@ -127,6 +146,16 @@ impl World {
                 if group.leader == Some(replica) {
                     group.term += 1;
                     group.leader = Some(transfer.to_replica_id);
+                }
+            }
+            Kind::Split(split) => {
+                let Some(Point::At(at)) = &split.point else { panic!("a key is named") };
+                let replicas =
+                    split.replicas.iter().map(|own| (own.replica_id, own.node_id)).collect();
+                let leads = group.leader == Some(replica) && group.range_epoch == split.range_epoch;
+                if leads {
+                    let child = group.split(at, replicas);
+                    self.groups.insert(split.child_partition_id, child);
                 }
             }
             Kind::Destroy(_) => {

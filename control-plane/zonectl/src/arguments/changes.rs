@@ -2,6 +2,8 @@
 
 use clap::{Args, Subcommand};
 
+use crate::text::parse_split_key;
+
 pub const REBALANCE_HELP: &str = "\
 Examples:
   zonectl rebalance --dry-run
@@ -106,6 +108,43 @@ pub enum PartitionVerb {
         #[command(flatten)]
         wait: WaitArguments,
     },
+    /// Make two partitions of one, on the same nodes; no data moves.
+    Split {
+        partition: u64,
+        #[command(flatten)]
+        at: SplitPointArguments,
+        #[command(flatten)]
+        wait: WaitArguments,
+    },
+}
+
+/// Where a partition is split.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct SplitPointArguments {
+    /// The first key of the right half, as bucket/object key, both escaped: `photos/m`.
+    #[arg(long, value_name = "KEY", value_parser = split_key)]
+    pub at: Option<SplitKey>,
+    /// Let the partition's leader find the key that halves its load, or its size.
+    #[arg(long, value_name = "WHAT")]
+    pub by: Option<SplitBy>,
+}
+
+#[derive(Clone, Debug)]
+pub struct SplitKey(pub Vec<u8>);
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum SplitBy {
+    Load,
+    Size,
+}
+
+fn split_key(text: &str) -> Result<SplitKey, String> {
+    let key = parse_split_key(text)?;
+    if key.is_empty() {
+        return Err("the lowest key cannot be the first of the right half".to_owned());
+    }
+    Ok(SplitKey(key.into()))
 }
 
 #[derive(Debug, Args)]

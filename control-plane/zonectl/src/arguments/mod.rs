@@ -14,7 +14,8 @@ use clap::{Parser, Subcommand};
 
 pub use brake::BrakeVerb;
 pub use changes::{
-    ExplainVerb, NodeVerb, OperationVerb, PartitionVerb, RebalanceArguments, WaitArguments,
+    ExplainVerb, NodeVerb, OperationVerb, PartitionVerb, RebalanceArguments, SplitBy, SplitKey,
+    WaitArguments,
 };
 pub use global::{Global, OutputFormat, TlsArguments};
 pub use load::LoadArguments;
@@ -122,14 +123,16 @@ pub enum Verb {
         zonectl heat\n  \
         zonectl heat --top 64 -o json | jq .partitions")]
     Heat(HeatArguments),
-    /// Partitions: look at them, move their leadership and their replicas.
+    /// Partitions: look at them, move their leadership and their replicas, split them.
     #[command(
         subcommand,
         after_help = "Examples:\n  \
         zonectl partition list --problems\n  \
         zonectl partition show 7\n  \
         zonectl partition transfer-leader 7 --to node-2 --wait\n  \
-        zonectl partition move 7 --from node-1 --to node-4 --wait"
+        zonectl partition move 7 --from node-1 --to node-4 --wait\n  \
+        zonectl partition split 7 --by load --wait\n  \
+        zonectl partition split 7 --at photos/m"
     )]
     Partition(PartitionVerb),
     /// Even out the zone now: plan and apply in one, for load, leaderships and replicas.

@@ -1,10 +1,10 @@
 //! `zonectl partition …`.
 
-use proto::v1;
+use proto::v1::{self, split_partition_request::Point};
 
 use super::{Context, node_reference, operation};
 use crate::{
-    arguments::PartitionVerb,
+    arguments::{PartitionVerb, SplitBy, SplitKey},
     failure::Failure,
     forms::{PartitionDetailForm, PartitionForm},
     tables,
@@ -53,6 +53,23 @@ pub async fn run(context: &Context, verb: PartitionVerb) -> Result<(), Failure> 
                 idempotency_key: String::new(),
             };
             let response = admin.move_replica(request).await?;
+            operation::started(context, &admin, response.operation, wait).await
+        }
+        PartitionVerb::Split { partition, at, wait } => {
+            let by = at.by.map(|by| match by {
+                SplitBy::Load => v1::SplitBy::Load,
+                SplitBy::Size => v1::SplitBy::Size,
+            });
+            let point = match (at.at, by) {
+                (Some(SplitKey(key)), _) => Some(Point::At(key.into())),
+                (None, by) => by.map(|by| Point::By(by.into())),
+            };
+            let request = v1::SplitPartitionRequest {
+                partition_id: partition,
+                point,
+                idempotency_key: String::new(),
+            };
+            let response = admin.split_partition(request).await?;
             operation::started(context, &admin, response.operation, wait).await
         }
     }

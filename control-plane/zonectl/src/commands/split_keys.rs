@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use crate::{arguments::SplitArguments, failure::Failure, text::unescape};
+use crate::{arguments::SplitArguments, failure::Failure, text::parse_split_key};
 
 /// The keys that the arguments ask for.
 ///
@@ -53,13 +53,6 @@ fn parse_split_keys(text: &str) -> Result<Vec<Bytes>, String> {
         keys.push(key);
     }
     Ok(keys)
-}
-
-fn parse_split_key(text: &str) -> Result<Bytes, String> {
-    match text.split_once('/') {
-        Some((bucket, object)) => Ok(client::index_key(&unescape(bucket)?, &unescape(object)?)),
-        None => unescape(text),
-    }
 }
 
 #[cfg(test)]

@@ -81,6 +81,8 @@ keyed_calls! {
     transfer_leader(TransferLeaderRequest) -> OperationResponse;
     /// Moves one replica from a node to another.
     move_replica(MoveReplicaRequest) -> OperationResponse;
+    /// Makes two partitions of one.
+    split_partition(SplitPartitionRequest) -> OperationResponse;
     /// Empties a node.
     drain_node(DrainNodeRequest) -> OperationResponse;
     /// Lets a node take part in placement again.

@@ -194,6 +194,7 @@ unused! {
     get_partition(GetPartitionRequest) -> PartitionDetail;
     transfer_leader(TransferLeaderRequest) -> OperationResponse;
     move_replica(MoveReplicaRequest) -> OperationResponse;
+    split_partition(SplitPartitionRequest) -> OperationResponse;
     uncordon_node(UncordonNodeRequest) -> UncordonNodeResponse;
     remove_node(RemoveNodeRequest) -> RemoveNodeResponse;
     override_brake(OverrideBrakeRequest) -> OverrideBrakeResponse;

@@ -213,7 +213,8 @@ fn not_here() -> Status {
 
 fn wrong_range(partition_id: u64, range_epoch: u64, start: &Bytes, end: &Bytes) -> Status {
     let range = Some(v1::KeyRange { start: start.clone(), end: end.clone() });
-    let kind = Kind::WrongRange(v1::WrongRange { partition_id, range, range_epoch });
+    let kind =
+        Kind::WrongRange(v1::WrongRange { partition_id, range, range_epoch, split_off: None });
     detail::status(Code::FailedPrecondition, "the range has changed", kind)
 }
 

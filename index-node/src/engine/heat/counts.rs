@@ -18,8 +18,11 @@ use runtime::{
     seams::{Environment, ProcessorTime},
 };
 
-use super::hot_keys::HotKeys;
-use crate::engine::error::RequestError;
+use super::{
+    hot_keys::HotKeys,
+    key_sample::{KeySample, Middle},
+};
+use crate::engine::{error::RequestError, types::KeyRange};
 
 /// One request of so many is measured.
 const SAMPLED_ONE_IN: u32 = 16;
@@ -74,7 +77,14 @@ pub struct Heat {
     runs: AtomicU64,
     /// Whether `keys` holds something: most partitions are not hot, and need not take the lock.
     tracks_keys: AtomicBool,
-    keys: Mutex<Option<Box<HotKeys>>>,
+    keys: Mutex<Option<Box<WatchedKeys>>>,
+}
+
+/// What is known of the keys of a hot partition.
+#[derive(Default)]
+struct WatchedKeys {
+    hottest: HotKeys,
+    sample: KeySample,
 }
 
 fn nanoseconds(duration: Duration) -> u64 {
@@ -115,7 +125,10 @@ impl Heat {
         }
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(keys) = keys.as_mut() {
-            keys.note(key);
+            keys.hottest.note(key);
+            if let Some(key) = key {
+                keys.sample.note(key);
+            }
         }
     }
 
@@ -179,14 +192,26 @@ impl Heat {
     pub fn age_keys(&self, elapsed: Duration) {
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(keys) = keys.as_mut() {
-            keys.age(elapsed);
+            keys.hottest.age(elapsed);
+            keys.sample.age(elapsed);
         }
     }
 
     /// The hottest keys, the hottest first; none where they are not watched.
     pub fn hottest_keys(&self, count: usize) -> Vec<HotKey> {
         let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        keys.as_ref().map_or_else(Vec::new, |keys| keys.hottest(count))
+        keys.as_ref().map_or_else(Vec::new, |keys| keys.hottest.hottest(count))
+    }
+
+    /// Whether the keys are watched: only then is anything known of where the load's middle is.
+    pub fn samples_keys(&self) -> bool {
+        self.tracks_keys.load(Relaxed)
+    }
+
+    /// Where the load on the range falls into halves, as far as is known.
+    pub fn middle(&self, range: &KeyRange) -> Option<Middle> {
+        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.as_ref()?.sample.middle(range)
     }
 }
 

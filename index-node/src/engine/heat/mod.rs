@@ -2,6 +2,7 @@
 //!
 //! - [`counts`]: the counters of one replica, which every request touches.
 //! - [`hot_keys`]: which keys of a partition are asked for the most; kept for hot partitions only.
+//! - [`key_sample`]: where its load falls into halves, for splits; for the same partitions.
 //! - [`rates`]: when a load has changed enough for a report.
 //! - [`reporter`]: which partitions to report, so that a message is bounded and nothing is lost.
 //! - [`stored`]: what a replica's data takes on the disk.
@@ -13,6 +14,7 @@
 pub mod changes;
 pub mod counts;
 pub mod hot_keys;
+pub mod key_sample;
 pub mod rates;
 pub mod reporter;
 pub mod stored;

@@ -278,6 +278,7 @@ impl Pending {
             waited_us: microseconds(counts.waited),
             stored_bytes: 0,
             hottest_keys: Vec::new(),
+            split_left_permille: 0,
         }
     }
 }

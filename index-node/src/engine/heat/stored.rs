@@ -7,7 +7,7 @@ use std::{
 
 use runtime::{seams::Moment, store::Store};
 
-use crate::engine::{keys, types::Lineage};
+use crate::engine::{keys, records::GroupState, types::Lineage};
 
 /// How old an estimate may become.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
@@ -28,14 +28,16 @@ impl StoredEstimate {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).map(|(_, bytes)| bytes)
     }
 
-    /// Asks the store. What it does not say, since it has not written it to a file yet, is `at_least` the
+    /// Asks the store. What it does not say, since it has not written it to a file yet, is at least the
     /// bytes of keys and values.
-    pub fn refresh(&self, store: &dyn Store, lineage: Lineage, at_least: u64, now: Moment) -> u64 {
-        let (start, end) = (keys::lineage(lineage), keys::lineage(Lineage(lineage.0 + 1)));
-        let families = [keys::DATA, keys::OUTCOMES];
-        let told = families.iter().fold(0_u64, |sum, family| {
-            sum.saturating_add(store.approximate_bytes(*family, &start, &end))
-        });
+    pub fn refresh(&self, store: &dyn Store, state: &GroupState, now: Moment) -> u64 {
+        let (lineage, at_least) = (state.lineage, state.stored_bytes);
+        let whole = (keys::lineage(lineage), keys::lineage(Lineage(lineage.0 + 1)));
+        let own = state.range.as_ref().map(|range| keys::data_range(lineage, range));
+        let own = own.unwrap_or_else(|| whole.clone());
+        let told = store
+            .approximate_bytes(keys::DATA, &own.0, &own.1)
+            .saturating_add(store.approximate_bytes(keys::OUTCOMES, &whole.0, &whole.1));
         let bytes = if told == 0 { at_least } else { told };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, bytes));
         bytes

@@ -28,7 +28,7 @@ struct Reference {
     time_ms: u64,
     created: bool,
     data: BTreeMap<Bytes, (u64, Bytes)>,
-    outcomes: BTreeMap<(u64, [u8; 16]), WriteOutcome>,
+    outcomes: BTreeMap<(u64, [u8; 16], Bytes), WriteOutcome>,
 }
 
 impl Reference {
@@ -40,6 +40,7 @@ impl Reference {
                 PartitionOutcome::Created
             }
             Operation::Write(write) => PartitionOutcome::Write(self.write(index, write)),
+            Operation::Measure { .. } | Operation::Split(_) => unreachable!("not drawn"),
         }
     }
 
@@ -47,13 +48,16 @@ impl Reference {
         if self.time_ms > write.expires_at_ms {
             return WriteOutcome::Expired { now_ms: self.time_ms };
         }
-        let id = (write.expires_at_ms, write.write_id);
+        let range = self.created.then(whole_range);
+        let range_epoch = if self.created { EPOCH } else { 0 };
+        if !range.as_ref().is_some_and(|range| range.contains(&write.key)) {
+            return WriteOutcome::WrongRange { range, range_epoch };
+        }
+        let id = (write.expires_at_ms, write.write_id, write.key.clone());
         if let Some(outcome) = self.outcomes.get(&id) {
             return outcome.clone();
         }
-        if !self.created || write.range_epoch != EPOCH || !whole_range().contains(&write.key) {
-            let range = self.created.then(whole_range);
-            let range_epoch = if self.created { EPOCH } else { 0 };
+        if write.range_epoch != EPOCH {
             return WriteOutcome::WrongRange { range, range_epoch };
         }
         let current_version = self.data.get(&write.key).map_or(0, |(version, _)| *version);
@@ -138,9 +142,9 @@ proptest! {
                 let entry = RaftEntry { log_id: log_id(1, 1, index), payload };
                 prop_assert_eq!(run.apply(entry).unwrap(), expected);
             }
-            let (batch, after) = run.finish();
-            store.write(batch).unwrap();
-            state = after;
+            let finished = run.finish(&[]).unwrap();
+            store.write(finished.batch).unwrap();
+            state = finished.state;
             prop_assert_eq!(GroupState::load(store.as_ref(), REPLICA).unwrap(), Some(state.clone()));
         }
         prop_assert_eq!(content(store.as_ref(), state.lineage), reference.data.clone());

@@ -179,7 +179,8 @@ fn lineages(zone: &Zone, node: u64) -> usize {
 async fn check(zone: &Zone, leader: u64, told: &Mutex<Told>) {
     for node in 1..=3 {
         zone.caught_up(node, leader).await;
-        assert_eq!(zone.content(node), zone.content(leader), "node {node}");
+        // Writes that nobody waits for any more may still be committed.
+        zone.eventually(|| (zone.content(node) == zone.content(leader)).then_some(())).await;
         // The one that a snapshot replaced goes a moment after it was installed.
         zone.eventually(|| (lineages(zone, node) <= 1).then_some(())).await;
     }

@@ -11,4 +11,5 @@ mod requests;
 mod restart;
 mod service;
 mod snapshots;
+mod split;
 mod takeover;

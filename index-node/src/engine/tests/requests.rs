@@ -8,6 +8,7 @@ use crate::engine::{
     error::RequestError,
     options::EngineOptions,
     requests::{ListPage, ListQuery, WriteRequest},
+    types::NodeId,
 };
 
 async fn zone() -> (Zone, u64) {
@@ -152,6 +153,8 @@ async fn what_does_not_fit_the_range_is_refused() {
         partition: PARTITION,
         range: Some(whole_range()),
         range_epoch: EPOCH,
+        split_off: None,
+        node: NodeId(leader),
     };
     for key in ["A", "z", "zebra"] {
         assert_eq!(zone.put(leader, key, "x").await, Err(wrong_range.clone()));

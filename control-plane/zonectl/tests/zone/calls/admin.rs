@@ -70,6 +70,7 @@ async fn a_follower_says_who_leads() {
             to: node_id(2),
             idempotency_key: String::new()
         }),
+        split_partition(v1::SplitPartitionRequest { partition_id: 1, ..Default::default() }),
         drain_node(v1::DrainNodeRequest { node: node_id(1), ..Default::default() }),
         uncordon_node(v1::UncordonNodeRequest { node: node_id(1), ..Default::default() }),
         remove_node(v1::RemoveNodeRequest { node: node_id(1), ..Default::default() }),

@@ -11,6 +11,7 @@ mod moving;
 mod objects;
 mod plan;
 mod policy;
+mod splitting;
 mod tls;
 mod usage;
 

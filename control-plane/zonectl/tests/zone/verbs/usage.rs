@@ -2,7 +2,7 @@
 
 use crate::support::program::{Zonectl, command, run, zonectl_program};
 
-const VERBS: [&[&str]; 26] = [
+const VERBS: [&[&str]; 27] = [
     &["status"],
     &["init", "--members", "127.0.0.1:1"],
     &["node", "list"],
@@ -14,6 +14,7 @@ const VERBS: [&[&str]; 26] = [
     &["partition", "show", "1"],
     &["partition", "transfer-leader", "1", "--to", "2"],
     &["partition", "move", "1", "--from", "1", "--to", "2"],
+    &["partition", "split", "1", "--at", "photos/m"],
     &["plan"],
     &["rebalance"],
     &["snapshot", "export"],
@@ -61,6 +62,10 @@ async fn wrong_usage_is_exit_code_2_and_names_what_is_wrong() {
         (&["partition", "show", "seven"], "seven"),
         (&["partition", "move", "7", "--from", "1"], "--to"),
         (&["partition", "transfer-leader", "7"], "--to"),
+        (&["partition", "split", "7"], "--at"),
+        (&["partition", "split", "7", "--at", "k", "--by", "size"], "--by"),
+        (&["partition", "split", "7", "--by", "name"], "name"),
+        (&["partition", "split", "7", "--at", ""], "lowest key"),
         (&["operation", "list", "--limit", "0"], "--limit"),
         (&["operation", "watch", "last"], "last"),
         (&["brake", "override", "--for", "0s", "--reason", "r"], "brake restore"),
