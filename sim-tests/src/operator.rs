@@ -207,8 +207,7 @@ impl Operator {
                     && let (Ok(heat), Ok(partitions)) =
                         (self.heat().await, self.list_partitions().await)
                 {
-                    let all = spread::moved(&operations, 0);
-                    self.report(spread::check_spread(&heat, &partitions, &all));
+                    self.report(spread::check_spread(&heat, &partitions, &operations));
                     return;
                 }
             } else if !moved.is_empty() {

@@ -62,15 +62,18 @@ pub fn check_no_return(moved: &[&Operation]) -> Result<(), Problem> {
 }
 
 /// Whether no single transfer of leadership would relieve the most loaded node by much: a second opinion, from what
-/// the zone tells of load, on what its planner says of itself. What has `moved` does not go back.
+/// the zone tells of load, on what its planner says of itself. What load or an operator has taken away from a
+/// node does not go back there.
 ///
 /// # Errors
 /// With the transfer that would.
 pub fn check_spread(
     heat: &GetHeatResponse,
     partitions: &[PartitionSummary],
-    moved: &[&Operation],
+    operations: &[Operation],
 ) -> Result<(), Problem> {
+    let is_meant = |it: &&Operation| [ORIGIN, "operator"].contains(&it.origin.as_str());
+    let moved: Vec<&Operation> = operations.iter().filter(is_meant).collect();
     let cores = |rates: &Option<HeatRates>| rates.as_ref().map_or(0.0, |rates| rates.cpu_cores);
     let loads: BTreeMap<u64, f64> =
         heat.nodes.iter().map(|node| (node.node_id, cores(&node.short_term))).collect();
@@ -192,7 +195,8 @@ mod tests {
             partitions: vec![led(1, 1, 0.4), led(2, 1, 0.4), led(3, 2, 0.2)],
             ..GetHeatResponse::default()
         };
-        let gone_before = [&operation(1, 1, 2, 1), &operation(2, 2, 2, 1)];
+        let by_hand = Operation { origin: "operator".into(), ..operation(1, 1, 2, 1) };
+        let gone_before = [by_hand, operation(2, 2, 2, 1)];
         assert_eq!(check_spread(&heat, &partitions, &[]).unwrap_err().guarantee, "G9");
         check_spread(&heat, &partitions, &gone_before).unwrap();
         for one in &mut heat.partitions {

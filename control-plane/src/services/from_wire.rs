@@ -262,6 +262,7 @@ pub fn load_report(report: v1::HeatReport) -> LoadReport {
         shed: report.shed,
         waited_us: report.waited_us,
         stored_bytes: report.stored_bytes,
+        split_left_permille: u16::try_from(report.split_left_permille).unwrap_or(0),
         hottest_keys: hottest_keys.collect(),
     }
 }

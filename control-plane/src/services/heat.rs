@@ -69,6 +69,7 @@ fn balance(report: &BalanceReport) -> v1::BalanceStatus {
         worst_share: f64::from(report.worst_share_permille) / 1_000.0,
         transfers: count(report.transfers),
         moves: count(report.moves),
+        splits: count(report.splits),
         waiting: count(report.left_out),
         obstacles: report.obstacles.iter().map(obstacle).collect(),
         realised_gain: f64::from(report.realised_gain_permille) / 1_000.0,

@@ -52,9 +52,10 @@ fn balancing(heat: &HeatForm, balance: &BalanceForm) -> String {
         "even" => "Nothing is moved for load: no node has more than its share.".to_owned(),
         "uneven" => "Nothing is moved for load yet: the unevenness is new.".to_owned(),
         "settling" => format!(
-            "Load is being spread: {} and {} begun, {} waiting.",
+            "Load is being spread: {}, {} and {} begun, {} waiting.",
             counted(balance.transfers, "transfer"),
             counted(balance.moves, "move"),
+            counted(balance.splits, "split"),
             balance.waiting
         ),
         "at-rest" => "Nothing is moved for load: nothing more is to be gained.".to_owned(),
@@ -253,6 +254,7 @@ mod tests {
                     hindrance: "hot-key".into(),
                 }],
                 realised_gain: 0.9,
+                splits: 0,
             }),
         }
     }
@@ -260,7 +262,10 @@ mod tests {
     #[test]
     fn what_is_done_about_load_is_said_and_what_is_in_the_way() {
         let said = text(&HeatForm::from(response()));
-        assert!(said.contains("1 transfer and 2 moves begun, 3 waiting. In the last"), "{said}");
+        assert!(
+            said.contains("1 transfer, 2 moves and 0 splits begun, 3 waiting. In the last"),
+            "{said}"
+        );
         assert!(said.contains("node-2 keeps more than its share: partition 7 is hot by"), "{said}");
         let rest = v1::BalanceStatus { state: "at-rest".into(), ..v1::BalanceStatus::default() };
         let rest = v1::GetHeatResponse { balance: Some(rest), ..response() };

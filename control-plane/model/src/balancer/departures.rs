@@ -11,6 +11,9 @@ use crate::{
 
 use super::left;
 
+/// What could not be split is no more divisible a moment later.
+const SPLIT_RETRY_AFTER: Duration = Duration::from_secs(600);
+
 /// One thing that has left a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Left {
@@ -23,6 +26,8 @@ pub(super) struct Left {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Departures {
     left: BTreeMap<PartitionId, Vec<Left>>,
+    /// When partitions were split, or split off; or, if that has failed, when it may be tried again.
+    split: BTreeMap<PartitionId, ZoneTime>,
 }
 
 impl Departures {
@@ -31,6 +36,13 @@ impl Departures {
     pub fn of(state: &ZoneState, policy: &BalancePolicy) -> Self {
         let mut departures = Self::default();
         for operation in lately_ended(state, policy) {
+            if let (OperationKind::Split(split), Some(at)) = (&operation.kind, operation.ended_at) {
+                let has_failed = operation.state != OperationState::Succeeded;
+                let at = if has_failed { at.after(SPLIT_RETRY_AFTER) } else { at };
+                for half in [split.partition, split.child] {
+                    departures.split.entry(half).or_insert(at);
+                }
+            }
             let is_meant = is_meant(operation)
                 && operation.parent.is_none()
                 && operation.state == OperationState::Succeeded;
@@ -50,6 +62,12 @@ impl Departures {
             departures.left.entry(partition).or_default().extend(left);
         }
         departures
+    }
+
+    /// When the partition was changed last, by any of these.
+    pub fn changed_at(&self, partition: PartitionId) -> Option<ZoneTime> {
+        let left = self.of_partition(partition).iter().map(|left| left.at);
+        left.chain(self.split.get(&partition).copied()).max()
     }
 
     pub fn of_partition(&self, partition: PartitionId) -> &[Left] {

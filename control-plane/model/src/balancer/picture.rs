@@ -219,16 +219,14 @@ impl Picture {
             replicas_wanted: u8::try_from(sight.state.replication_factor()).unwrap_or(u8::MAX),
             leader: leads.and_then(|place| u8::try_from(place).ok()).unwrap_or(NO_LEADER),
             running,
-            split_left_permille: 0,
+            split_left_permille: load.as_ref().map_or(0, |load| load.split_left_permille),
             hottest_key_permille: hottest_key_permille(sight, id),
             leader_heat,
             follower_heat,
             noise_permille: load.as_ref().map_or(0, noise_permille),
-            cooldown_until: left
-                .iter()
-                .map(|left| left.at.after(cooldown))
-                .max()
-                .unwrap_or_default(),
+            cooldown_until: departures
+                .changed_at(id)
+                .map_or(ZoneTime::default(), |at| at.after(cooldown)),
             departures: left
                 .iter()
                 .take(DEPARTURES_MAX)
@@ -336,6 +334,7 @@ mod tests {
             stored_bytes: 0.0,
             waiting: 0.0,
             shed_per_second,
+            split_left_permille: 0,
         }
     }
 

@@ -5,21 +5,33 @@ use std::collections::BTreeSet;
 use planted::Bug;
 
 use crate::{
-    balance::{BalanceAction, BalancePlan, BalancePolicy, Goal, Tool},
+    balance::{BalanceAction, BalancePlan, BalancePolicy, Goal, STORED_BYTES, Tool},
     command::{Action, ChangeProposal, ChangePurpose, TransferProposal},
     ids::PartitionId,
     leaders::Takers,
-    operation::{OperationKind, Origin},
+    operation::{OperationKind, Origin, SplitPoint},
     placement::Loads,
 };
 
 use super::{Sight, departures::Departures, picture::Picture};
+
+/// With more partitions than so many for each node load splits none: each costs memory, and splits are not undone.
+const PARTITIONS_PER_NODE_MAX: usize = 1_000;
+
+/// A partition that is too large a piece.
+#[derive(Clone, Debug)]
+pub(super) struct SplitProposal {
+    pub partition: PartitionId,
+    pub at: SplitPoint,
+    pub reason: String,
+}
 
 /// What is proposed of one plan.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Proposals {
     pub transfers: Vec<TransferProposal>,
     pub changes: Vec<ChangeProposal>,
+    pub splits: Vec<SplitProposal>,
     /// Proposals of the plan that are not carried out now: their time has not come, or the zone has changed.
     pub left_out: usize,
 }
@@ -34,6 +46,12 @@ impl Proposals {
         if !self.changes.is_empty() {
             actions.push(Action::StartReplicaChanges { changes: self.changes });
         }
+        actions.extend(self.splits.into_iter().map(|split| Action::SplitPartition {
+            partition: split.partition,
+            at: split.at,
+            origin: Origin::Heat,
+            reason: split.reason,
+        }));
         actions
     }
 }
@@ -87,9 +105,16 @@ pub(super) fn of(
                 };
                 proposals.changes.extend(change(sight, action, purpose));
             }
-            Tool::AddReplica | Tool::Split { .. } | Tool::Throttle { .. } => {
-                proposals.left_out += 1;
-            }
+            Tool::Split { .. } => proposals.splits.push(SplitProposal {
+                partition: action.partition,
+                at: if action.column == STORED_BYTES {
+                    SplitPoint::MiddleOfSize
+                } else {
+                    SplitPoint::MiddleOfLoad
+                },
+                reason: action.reason(),
+            }),
+            Tool::AddReplica | Tool::Throttle { .. } => proposals.left_out += 1,
         }
     }
     proposals
@@ -180,7 +205,11 @@ impl<'a> Filter<'a> {
                 }
                 has_budget
             }
-            Tool::AddReplica | Tool::Split { .. } | Tool::Throttle { .. } => false,
+            Tool::Split { .. } => {
+                let zone_max = PARTITIONS_PER_NODE_MAX * state.nodes().len();
+                state.partitions().len() < zone_max
+            }
+            Tool::AddReplica | Tool::Throttle { .. } => false,
         }
     }
 

@@ -23,6 +23,7 @@ pub struct BalanceReport {
     pub above_since: Option<ZoneTime>,
     pub transfers: usize,
     pub moves: usize,
+    pub splits: usize,
     /// Proposals that had to wait.
     pub left_out: usize,
     /// What is in the way of the goals; what safety needs is told elsewhere.
@@ -50,6 +51,7 @@ impl BalanceReport {
             above_since: plan.memory.above_since,
             transfers: proposals.transfers.len(),
             moves: proposals.changes.len(),
+            splits: proposals.splits.len(),
             left_out: proposals.left_out,
             obstacles: obstacles.copied().collect(),
             realised_gain_permille: plan.memory.realised_gain_permille,

@@ -28,6 +28,8 @@ pub struct Cell {
     pub stored_bytes: f32,
     pub waiting: f32,
     pub shed_per_second: f32,
+    /// Of the load, left of its leader's split point, in thousandths; 0: none is known.
+    pub split_left_permille: u16,
     /// Who leads it, and by which session it said so.
     pub leader: Slot,
     pub session: SessionCount,
@@ -94,9 +96,15 @@ impl Cell {
             stored_bytes: 0.0,
             waiting: 0.0,
             shed_per_second: 0.0,
+            split_left_permille: 0,
             leader,
             session,
         }
+    }
+
+    pub fn with_split_point(mut self, left_permille: u16) -> Self {
+        self.split_left_permille = left_permille;
+        self
     }
 
     pub fn with_levels(mut self, stored_bytes: f64, waiting: f64, shed_per_second: f64) -> Self {

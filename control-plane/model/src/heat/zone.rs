@@ -42,6 +42,9 @@ pub struct LoadReport {
     pub shed: u64,
     pub waited_us: u64,
     pub stored_bytes: u64,
+    /// How much of the load would go to the left half, in thousandths, were it split at the leader's point; 0: no
+    /// such point is known.
+    pub split_left_permille: u16,
     pub hottest_keys: Vec<HotKey>,
 }
 
@@ -58,6 +61,8 @@ pub struct PartitionLoad {
     /// How many requests wait at the same time.
     pub waiting: f64,
     pub shed_per_second: f64,
+    /// See [`LoadReport::split_left_permille`].
+    pub split_left_permille: u16,
 }
 
 impl PartitionLoad {
@@ -78,6 +83,9 @@ const HOT_MIN: f64 = 0.01;
 const REQUESTS_PER_SECOND_MAX: f64 = 1e8;
 const BYTES_PER_SECOND_MAX: f64 = 1e13;
 const CORES_MAX: f64 = 1e5;
+
+/// Something has to be left for the right half.
+const SPLIT_LEFT_PERMILLE_MAX: u16 = 999;
 
 /// Longer intervals say too little of when the load was.
 const INTERVAL_MAX: Duration = Duration::from_secs(3_600);
@@ -198,6 +206,7 @@ impl ZoneHeat {
             per_second(report.waited_us, interval_ms) / 1e6,
             per_second(report.shed, interval_ms),
         );
+        let cell = cell.with_split_point(report.split_left_permille.min(SPLIT_LEFT_PERMILLE_MAX));
 
         if let Some(before) = &before {
             let was = self.sight_in_sums(before, now);
@@ -278,6 +287,7 @@ impl ZoneHeat {
             stored_bytes: level(|cell| cell.stored_bytes),
             waiting: level(|cell| cell.waiting),
             shed_per_second: level(|cell| cell.shed_per_second),
+            split_left_permille: cell.map_or(0, |cell| cell.split_left_permille),
         })
     }
 

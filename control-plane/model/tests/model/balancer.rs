@@ -212,6 +212,41 @@ fn one_hot_key_is_named_and_its_partition_stays() {
 }
 
 #[test]
+fn a_partition_that_is_too_large_a_piece_is_split_and_its_halves_are_spread() {
+    let mut world = zone(6, &["a", "b", "c"], request(20_000));
+    let hot = world.state.partitions_led_by(NodeId(1)).next().expect("it leads two");
+    world.loads.insert(hot, request(800_000));
+    world.divisible = true;
+    for _ in 0..20 * MINUTE {
+        world.step();
+        // A half has half of the load.
+        let known: Vec<PartitionId> = world.state.partitions().iter().map(|(id, _)| *id).collect();
+        let new = known.into_iter().filter(|id| !world.loads.contains_key(id));
+        for child in new.collect::<Vec<_>>() {
+            let mut operations = world.state.operations().iter();
+            let split = operations.find_map(|(_, it)| it.split().filter(|it| it.child == child));
+            let parent = split.expect("it was split off").partition;
+            let half = request(world.loads[&parent].request_cpu_us / 2);
+            world.loads.insert(parent, half);
+            world.loads.insert(child, half);
+        }
+    }
+    assert!(worst_permille(&world) <= 1_050, "{:?}", world.spent());
+    let operations = world.state.operations().iter().map(|(_, operation)| operation);
+    let splits: Vec<_> = operations.filter(|operation| operation.split().is_some()).collect();
+    assert!((2..=7).contains(&splits.len()), "{splits:?}");
+    for split in &splits {
+        assert_eq!((split.origin, split.state), (Origin::Heat, OperationState::Succeeded));
+        assert!(split.reason.contains("is split"), "{}", split.reason);
+    }
+    let (partitions, moves) = (world.state.partitions().len(), moved(&world));
+    world.run(20 * MINUTE);
+    assert_eq!((world.state.partitions().len(), moved(&world)), (partitions, moves));
+    check_no_return(&world);
+    world.check_healthy();
+}
+
+#[test]
 fn what_was_promised_is_held_against_what_came_of_it() {
     let mut world = zone(12, &["a", "b", "c"], request(0));
     for id in world.state.partitions_led_by(NodeId(1)).collect::<Vec<_>>() {

@@ -124,7 +124,9 @@ impl ToyGroup {
         }
         let key = match at {
             SplitPoint::Key(key) => key.to_vec(),
-            SplitPoint::MiddleOfLoad | SplitPoint::MiddleOfSize => [range.start(), &[1]].concat(),
+            SplitPoint::MiddleOfLoad | SplitPoint::MiddleOfSize => (0..8)
+                .map(|zeros| [range.start(), &vec![0; zeros], &[1]].concat())
+                .find(|key| range.contains(key))?,
         };
         if !range.contains(&key) || key == range.start() {
             return None;

@@ -98,6 +98,8 @@ pub struct World {
     pub balancer: Balancer,
     /// Processor time per second of those partitions that have load.
     pub loads: BTreeMap<PartitionId, ToyLoad>,
+    /// Partitions can be split in the middle of their load, and say so.
+    pub divisible: bool,
     /// All of this one's requests are for one key.
     pub hot_key: Option<PartitionId>,
     /// Reports of load are off by so much, up or down.
@@ -134,6 +136,7 @@ impl World {
             heat: ZoneHeat::resume(None, now),
             balancer: Balancer::default(),
             loads: BTreeMap::new(),
+            divisible: false,
             hot_key: None,
             noise_percent: 0,
             nodes: BTreeMap::new(),
@@ -319,6 +322,7 @@ impl World {
                 reads: 100,
                 request_cpu_us: load.request_cpu_us * percent / 100,
                 apply_cpu_us: load.apply_cpu_us * percent / 100,
+                split_left_permille: if self.divisible { 500 } else { 0 },
                 hottest_keys: (self.hot_key == Some(id)).then(hot_key).into_iter().collect(),
                 ..LoadReport::default()
             };

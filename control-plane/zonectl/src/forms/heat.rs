@@ -29,6 +29,7 @@ pub struct BalanceForm {
     pub worst_share: Option<f64>,
     pub transfers: u32,
     pub moves: u32,
+    pub splits: u32,
     pub waiting: u32,
     pub obstacles: Vec<BalanceObstacleForm>,
     /// What earlier plans have gained of what they promised: 1 is all of it.
@@ -55,6 +56,7 @@ impl From<v1::BalanceStatus> for BalanceForm {
             worst_share: Some(status.worst_share).filter(|share| *share > 0.0),
             transfers: status.transfers,
             moves: status.moves,
+            splits: status.splits,
             waiting: status.waiting,
             obstacles: obstacles.collect(),
             realised_gain: status.realised_gain,
