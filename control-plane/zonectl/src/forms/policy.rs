@@ -137,11 +137,7 @@ impl<'de> Deserialize<'de> for PolicyForm {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut found = Found::default();
         deserializer.deserialize_map(Object { within: None, found: &mut found })?;
-        let missing = |name: &str| D::Error::custom(format!("{name} is missing"));
-        if let Some(field) = FIELDS.iter().find(|field| !found.values.contains_key(field.name)) {
-            return Err(missing(field.name));
-        }
-        let version = found.version.ok_or_else(|| missing(VERSION))?;
+        let version = found.version.ok_or_else(|| D::Error::missing_field(VERSION))?;
         Ok(Self { version, values: found.values })
     }
 }
@@ -151,6 +147,13 @@ impl<'de> Deserialize<'de> for PolicyForm {
 struct Found {
     version: Option<u64>,
     values: PolicyValues,
+}
+
+impl Found {
+    fn missing(&self) -> Option<&'static str> {
+        let field = FIELDS.iter().find(|field| !self.values.contains_key(field.name));
+        field.map(|field| field.name).or(self.version.is_none().then_some(VERSION))
+    }
 }
 
 /// Reads one object of a policy: unknown fields, fields that come twice, and what is no whole number are errors,
@@ -209,7 +212,10 @@ impl<'de> Visitor<'de> for Object<'_> {
                 return Err(twice(&name));
             }
         }
-        Ok(())
+        match self.found.missing().filter(|_| self.within.is_none()) {
+            Some(name) => Err(A::Error::custom(format!("{name} is missing"))),
+            None => Ok(()),
+        }
     }
 }
 
