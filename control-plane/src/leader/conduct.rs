@@ -122,7 +122,8 @@ impl PlanClock {
 
     /// Whether it is time; if so, it is planned now.
     fn is_due(&mut self, now: Duration) -> bool {
-        let due = is_due(&mut self.planned_at, self.interval(), now);
+        let interval = self.interval();
+        let due = is_due(&mut self.planned_at, interval, now);
         if due {
             self.has_changed = false;
         }
