@@ -457,7 +457,7 @@ impl IndexNodes {
             let is_inside = |(_, state): &&(u64, GroupState)| {
                 state.range.as_ref().is_some_and(|range| range.contains(&key))
             };
-            if !heirs.iter().any(|heir| is_inside(heir)) {
+            if !heirs.iter().any(is_inside) {
                 let sentence =
                     format!("replica {replica}: key {key:?} was written out of its range");
                 return Err(Problem::new("G3", sentence));
