@@ -233,6 +233,9 @@ fn parse_commands(
     index_nodes: u32,
 ) -> anyhow::Result<Vec<TimedCommand>> {
     let mut commands = Vec::new();
+    // Each split may make one more.
+    let splits = texts.iter().filter(|text| text.contains(" split ")).count();
+    let partitions = u64::from(partitions) + u64::try_from(splits).unwrap_or(u64::MAX);
     for text in texts {
         let timed: TimedCommand = text.parse().map_err(anyhow::Error::msg)?;
         for node in timed.command.nodes() {
@@ -242,7 +245,7 @@ fn parse_commands(
             );
         }
         if let Some(partition) = timed.command.partition() {
-            let exists = (1..=u64::from(partitions)).contains(&partition);
+            let exists = (1..=partitions).contains(&partition);
             anyhow::ensure!(exists, "the zone has no partition {partition}: {text}");
         }
         commands.push(timed);

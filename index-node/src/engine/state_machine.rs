@@ -78,16 +78,20 @@ impl StateMachine {
                     break;
                 }
             }
-            self.finish(run, &mut responses)?;
+            if self.finish(run, &mut responses)? {
+                // Whoever bears a child has given its first vote and written its log.
+                synced(self.view.store().as_ref()).await?;
+            }
         }
         Ok(())
     }
 
+    /// Writes a run; whether a child was born in it.
     fn finish(
         &self,
         run: ApplyRun<'_>,
         responses: &mut Vec<(ApplyResponder<TypeConfig>, PartitionOutcome)>,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let others = if run.is_to_clear() {
             self.roll.others(run.lineage(), self.replica)
         } else {
@@ -95,18 +99,18 @@ impl StateMachine {
         };
         let Finished { batch, state, birth } = run.finish(&others)?;
         self.clock.observe(state.time_ms);
-        match birth {
-            None => self.view.write(batch, state)?,
+        let is_born = match birth {
+            None => self.view.write(batch, state).map(|()| false)?,
             Some(birth) => self.bear(batch, state, &birth)?,
-        }
+        };
         for (responder, outcome) in responses.drain(..) {
             responder.send(outcome);
         }
-        Ok(())
+        Ok(is_born)
     }
 
-    /// Writes the parent's half and, unless it may not be here, the child: in one batch.
-    fn bear(&self, mut batch: Batch, state: GroupState, birth: &Birth) -> Result<(), StoreError> {
+    /// Writes the parent's half and, unless it may not be here, the child: in one batch. Whether it may.
+    fn bear(&self, mut batch: Batch, state: GroupState, birth: &Birth) -> Result<bool, StoreError> {
         // Held until it is written: an order that makes or destroys the same replica waits, or is seen here.
         let mut roll = self.roll.lock();
         let admitted = roll.admits(self.view.store().as_ref(), birth)?;
@@ -114,7 +118,7 @@ impl StateMachine {
         let Some(replica) = admitted else {
             runtime::mark!("apply: a child was not admitted here");
             birth.decline(&mut batch);
-            return self.view.write(batch, state);
+            return self.view.write(batch, state).map(|()| false);
         };
         let mut late = Batch::new();
         let is_apart = planted::is_planted(Bug::ChildWrittenApart);
@@ -125,7 +129,7 @@ impl StateMachine {
         }
         roll.bear(birth, replica, self.partition);
         self.roll.announce_birth();
-        Ok(())
+        Ok(true)
     }
 }
 
