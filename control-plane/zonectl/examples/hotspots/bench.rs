@@ -132,18 +132,16 @@ impl Bench {
                 failures
                     .push(format!("{title}: {} requests failed, {} shed", seen.failed, phase.shed));
             }
-            if phase.title == Balancing::Off.title()
-                && phase.moved.transfers + phase.moved.moves > 0
-            {
+            if phase.title == Balancing::Off.title() && phase.moved.begun() > 0 {
                 failures.push("something moved for load while balancing was off".into());
             }
         }
         if let Some(settling) = &self.settling {
-            let Moved { transfers, moves, .. } = settling.moved_at_rest;
+            let begun = settling.moved_at_rest.begun();
             if settling.rest_after_s.is_none() {
                 failures.push(format!("the zone did not come to rest within {REST_WITHIN:?}"));
-            } else if transfers + moves > 0 {
-                failures.push(format!("{transfers} transfers and {moves} moves began at rest"));
+            } else if begun > 0 {
+                failures.push(format!("{begun} changes for load began at rest"));
             }
         }
         failures

@@ -51,11 +51,19 @@ pub struct Evenness {
 pub struct Moved {
     pub transfers: usize,
     pub moves: usize,
+    pub splits: usize,
     /// That came back to where the same had left between the same two jumps.
     pub returns: usize,
     pub failed: usize,
     /// Changes for other reasons.
     pub others: usize,
+}
+
+impl Moved {
+    /// Changes for load.
+    pub fn begun(&self) -> usize {
+        self.transfers + self.moves + self.splits
+    }
 }
 
 /// What clients saw.
@@ -171,13 +179,18 @@ pub fn moved(changes: &[Change], span: &Range<u64>) -> Moved {
         if jump.replace(now) != Some(now) {
             left.clear();
         }
+        let has_failed = change.ended_ms.is_some() && !change.succeeded;
+        moved.failed += usize::from(has_failed);
+        if change.is_split() {
+            moved.splits += 1;
+            continue;
+        }
         if change.is_transfer() {
             moved.transfers += 1;
         } else {
             moved.moves += 1;
         }
-        if change.ended_ms.is_some() && !change.succeeded {
-            moved.failed += 1;
+        if has_failed {
             continue;
         }
         let piece = |node| (change.partition_id, change.is_transfer(), node);
@@ -312,6 +325,9 @@ mod tests {
         let found = moved(&all, &(0..120_000));
         assert_eq!((found.transfers, found.moves, found.returns), (3, 1, 1));
         assert_eq!(moved(&all, &(60_000..120_000)).returns, 0);
+        let split = Change { kind: "split".into(), succeeded: false, ..there.clone() };
+        let found = moved(&[split], &(0..120_000));
+        assert_eq!((found.splits, found.failed, found.begun()), (1, 1, 1));
         let other = Change { origin: "operator".into(), ..there };
         assert_eq!(moved(&[other], &(0..120_000)), Moved { others: 1, ..Moved::default() });
     }

@@ -60,7 +60,7 @@ const ROWS: [Row; 13] = [
         beside: "by requests, if leaders did all the work",
     },
     Row {
-        title: "transfers, moves; returns",
+        title: "transfers, moves, splits; returns",
         of: |phase| moved(&phase.moved),
         beside: "off and at rest: none",
     },
@@ -122,8 +122,8 @@ fn around(seen: &Seen) -> String {
 }
 
 fn moved(moved: &Moved) -> String {
-    let Moved { transfers, moves, returns, failed, others } = moved;
-    let mut text = format!("{transfers}, {moves}; {returns}");
+    let Moved { transfers, moves, splits, returns, failed, others } = moved;
+    let mut text = format!("{transfers}, {moves}, {splits}; {returns}");
     for (count, word) in [(failed, "failed"), (others, "for other reasons")] {
         if *count > 0 {
             let _ = write!(text, "; {count} {word}");
@@ -141,7 +141,7 @@ fn settling(settling: &Settling) -> String {
     let Settling { goal, even_after_s, rest_after_s, watched_s, .. } = settling;
     format!(
         "After the last jump: max/mean at most {goal:.2} after {}, at rest after {} with {} until then (transfers, \
-         moves; returns).\nThen watched for {watched_s:.0} s: {}, goal 0; max/mean {} on average, goal {GOAL}.",
+         moves, splits; returns).\nThen watched for {watched_s:.0} s: {}, goal 0; max/mean {} on average, goal {GOAL}.",
         seconds(*even_after_s),
         seconds(*rest_after_s),
         moved(&settling.moved),
@@ -151,11 +151,12 @@ fn settling(settling: &Settling) -> String {
 }
 
 fn heading(conditions: &Conditions) -> String {
-    let Conditions { minutes, rate_per_second, reads_percent, seed, .. } = conditions;
+    let Conditions { minutes, rate_per_second, reads_percent, idle_permille, seed, .. } =
+        conditions;
     format!(
         "{} index nodes, {} partitions of 3 replicas, control plane of {}; {} cores for all of it and the clients.\n\
          {rate_per_second} requests/s, {reads_percent} % reads, popular by Zipf 0.99 over ranges of keys; all that is \
-         hot is elsewhere each minute, {minutes} minutes\nunder each policy, seed {seed}. Utilisation is measured \
+         hot is elsewhere each minute, {minutes} minutes\nunder each policy, seed {seed}. Load counts from a mean utilisation of {idle_permille} ‰ on. Utilisation is measured \
          processor time against a node's configured cores (averages with a half-life of 10 s).",
         conditions.index_nodes, conditions.partitions, conditions.members, conditions.cores,
     )
@@ -197,6 +198,7 @@ mod tests {
             minutes: 2,
             rate_per_second: 600,
             reads_percent: 50,
+            idle_permille: 5,
             seed: 1,
             members: 1,
             index_nodes: 5,
@@ -239,10 +241,10 @@ mod tests {
         for words in [
             "1.23",
             "1.50 –",
-            "3, 0; 0; 1 failed",
+            "3, 0, 0; 0; 1 failed",
             "–, –, –",
             "after 41 s, at rest after never",
-            "watched for 60 s: 0, 2; 0, goal 0",
+            "watched for 60 s: 0, 2, 0; 0, goal 0",
             "FAILED: 2 moves",
         ] {
             assert!(text.contains(words), "{words}: {text}");

@@ -62,6 +62,10 @@ impl Change {
     pub fn is_transfer(&self) -> bool {
         self.kind == "transfer-leader"
     }
+
+    pub fn is_split(&self) -> bool {
+        self.kind == "split"
+    }
 }
 
 /// When the ledger told of an operation's begin, and of its end.

@@ -41,20 +41,16 @@ impl Balancing {
         }
     }
 
-    /// Puts it into the policy; whether that changes anything.
-    fn write_into(self, policy: &mut v1::BalancePolicy) -> bool {
+    /// Puts it into the policy.
+    fn write_into(self, policy: &mut v1::BalancePolicy) {
         match self {
             Self::Off => {
                 policy.transfers_max = Some(0);
                 policy.moves_zone_max = Some(0);
                 policy.splits_max = Some(0);
-                true
             }
-            Self::On => false,
-            Self::Soon => {
-                policy.act_after_ms = Some(SOON_MS);
-                true
-            }
+            Self::On => {}
+            Self::Soon => policy.act_after_ms = Some(SOON_MS),
         }
     }
 }
@@ -85,7 +81,7 @@ impl Zone {
         };
         bring_up(environment, &mut processes, &making).await?;
         let admin = AdminClient::new(environment, &endpoints, AdminOptions::default())?;
-        set_policy(&admin, balancing).await?;
+        set_policy(&admin, balancing, conditions.idle_permille).await?;
         let client = Client::connect(environment, &endpoints, Options::default()).await?;
         Ok(Self { processes, client })
     }
@@ -98,18 +94,22 @@ impl Zone {
     }
 }
 
-async fn set_policy(admin: &AdminClient, balancing: Balancing) -> anyhow::Result<()> {
+async fn set_policy(
+    admin: &AdminClient,
+    balancing: Balancing,
+    idle_permille: u64,
+) -> anyhow::Result<()> {
     let policy = admin.get_policy(v1::GetPolicyRequest {}).await?.policy;
     let mut policy = policy.context("the zone has no policy")?;
     let balance = policy.balance.as_mut().context("its policy has no part for balance")?;
-    if balancing.write_into(balance) {
-        let request = v1::SetPolicyRequest {
-            policy: Some(policy),
-            reason: format!("benchmark: balancing {}", balancing.title()),
-            ..Default::default()
-        };
-        admin.set_policy(request).await?;
-    }
+    balancing.write_into(balance);
+    balance.idle_permille = Some(idle_permille);
+    let request = v1::SetPolicyRequest {
+        policy: Some(policy),
+        reason: format!("benchmark: balancing {}", balancing.title()),
+        ..Default::default()
+    };
+    admin.set_policy(request).await?;
     Ok(())
 }
 
@@ -119,11 +119,18 @@ mod tests {
 
     #[test]
     fn off_is_without_any_change_and_soon_differs_in_one_field() {
-        let mut policy = v1::BalancePolicy { act_after_ms: Some(30_000), ..Default::default() };
-        assert!(!Balancing::On.write_into(&mut policy));
-        assert!(Balancing::Soon.write_into(&mut policy));
-        assert_eq!(policy, v1::BalancePolicy { act_after_ms: Some(SOON_MS), ..Default::default() });
-        assert!(Balancing::Off.write_into(&mut policy));
+        let made = v1::BalancePolicy { act_after_ms: Some(30_000), ..Default::default() };
+        let with = |balancing: Balancing| {
+            let mut policy = made;
+            balancing.write_into(&mut policy);
+            policy
+        };
+        assert_eq!(with(Balancing::On), made);
+        assert_eq!(
+            with(Balancing::Soon),
+            v1::BalancePolicy { act_after_ms: Some(SOON_MS), ..made }
+        );
+        let policy = with(Balancing::Off);
         let budgets = (policy.transfers_max, policy.moves_zone_max, policy.splits_max);
         assert_eq!(budgets, (Some(0), Some(0), Some(0)));
     }
