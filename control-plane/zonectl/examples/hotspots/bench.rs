@@ -19,7 +19,7 @@ use crate::{
     load::Load,
     noise::{MachineNoise, NoiseWatch},
     options::{Arguments, Conditions},
-    progress::Progress,
+    progress::{Progress, SETTLING},
     settling::{Settling, at_rest_since},
     watch::{Change, Second, Watch, millis},
     zone::{Balancing, Zone},
@@ -224,7 +224,7 @@ impl Bench {
         self.progress.settling("after the last jump");
         let mut rest_since = None;
         while rest_since.is_none() && watch.elapsed() < lasting + REST_WITHIN {
-            self.second("after the last jump", watch, lasting, REST_WITHIN).await?;
+            self.second("after the last jump", watch, lasting, SETTLING).await?;
             rest_since = at_rest_since(&watch.seconds, jumped_ms);
         }
         if rest_since.is_some() {

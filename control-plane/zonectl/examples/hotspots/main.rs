@@ -5,9 +5,9 @@
 //! that is hot is elsewhere. In the last zone it jumps once more and stays: then the zone has to become even, and
 //! nothing may move any more.
 //!
-//! Utilisation is processor time against a node's configured cores: as the control plane knows it, in averages with a
-//! half-life of 10 s, which the balancer goes by, too; and for a second opinion as the kernel counts it for each
-//! process, without averages and with all that a process does beside requests.
+//! Utilisation is processor time against a node's configured cores: as the control plane knows it, of requests and
+//! of applying them, in averages with a half-life of 10 s, which the balancer goes by, too; and for a second opinion
+//! as the kernel counts it for each process, without averages and with all that a process does beside that.
 //!
 //! - `landscape`: which keys are hot, and when.
 //! - `load`: the clients. `watch`: what the zone does meanwhile.

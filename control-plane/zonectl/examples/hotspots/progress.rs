@@ -9,7 +9,7 @@ const LINE_EVERY_S: u64 = 30;
 
 /// What making a zone usually takes, and coming to rest in the end.
 const MAKING: Duration = Duration::from_secs(15);
-const SETTLING: Duration = Duration::from_secs(120);
+pub const SETTLING: Duration = Duration::from_secs(120);
 
 pub struct Progress {
     terminal: bool,

@@ -76,9 +76,12 @@ const ROWS: [Row; 13] = [
         beside: "goal 0 failed",
     },
     Row {
-        title: "utilisation, mean of nodes",
-        of: |phase| percent(phase.evenness.utilisation),
-        beside: "of a node's configured cores",
+        title: "utilisation, mean of nodes; cores of all, by the kernel",
+        of: |phase| {
+            let evenness = &phase.evenness;
+            format!("{}; {:.2}", percent(evenness.utilisation), evenness.processor_cores)
+        },
+        beside: "of a node's configured cores; whole processes",
     },
     Row {
         title: "machine: busy, stolen; slowest sync",
@@ -156,8 +159,9 @@ fn heading(conditions: &Conditions) -> String {
     format!(
         "{} index nodes, {} partitions of 3 replicas, control plane of {}; {} cores for all of it and the clients.\n\
          {rate_per_second} requests/s, {reads_percent} % reads, popular by Zipf 0.99 over ranges of keys; all that is \
-         hot is elsewhere each minute, {minutes} minutes\nunder each policy, seed {seed}. Load counts from a mean utilisation of {idle_permille} ‰ on. Utilisation is measured \
-         processor time against a node's configured cores (averages with a half-life of 10 s).",
+         hot is elsewhere each minute,\n{minutes} minutes under each policy, seed {seed}. Load counts from a mean \
+         utilisation of {idle_permille} ‰ on. Utilisation is measured\nprocessor time of requests against a node's \
+         configured cores (averages with a half-life of 10 s).",
         conditions.index_nodes, conditions.partitions, conditions.members, conditions.cores,
     )
 }

@@ -34,6 +34,8 @@ pub struct Second {
     pub processor_s: Vec<f64>,
     /// What the balancer thinks of it.
     pub balance: String,
+    /// By its measure, the greatest share of a node in any dimension, stored bytes among them; 0: none matters.
+    pub worst_share: f64,
     /// Operations that run.
     pub running: usize,
 }
@@ -133,8 +135,10 @@ impl Watch {
         let running = operations.iter().filter(is_running).count();
         self.operations.extend(operations.into_iter().map(|it| (it.id, it)));
         let utilisation = utilisation(&heat);
-        let balance = heat.balance.map(|balance| balance.state).unwrap_or_default();
-        self.seconds.push(Second { at_ms, utilisation, processor_s, balance, running });
+        let v1::BalanceStatus { state: balance, worst_share, .. } =
+            heat.balance.unwrap_or_default();
+        let second = Second { at_ms, utilisation, processor_s, balance, worst_share, running };
+        self.seconds.push(second);
         Ok(&self.seconds[self.seconds.len() - 1])
     }
 
