@@ -66,9 +66,10 @@ bench-model: setup ## The model with many partitions, and the solver of reassign
 	target/debug/examples/scale --nodes 1000 --partitions 100000
 	target/debug/examples/reassignment $(ARGS)
 
-bench-balance: setup ## The balance planner: published scenarios, rounds of chaos, and up to a million partitions (some minutes)
+bench-balance: setup ## The balance planner on models, then a live zone whose hot range jumps (half an hour; ARGS=--quick: some minutes less)
 	$(CARGO) build --workspace --bins --examples
-	target/debug/examples/balance $(ARGS)
+	target/debug/examples/balance
+	target/debug/examples/hotspots $(ARGS)
 
 check-docs: build ## Run the commands of the README and the runbooks as they are written (about a minute)
 	runbooks/check.sh

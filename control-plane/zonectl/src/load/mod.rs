@@ -7,6 +7,7 @@
 //!
 //! - [`LoadOptions`]: what load, checked.
 //! - [`start`]: runs it against clients; [`RunningLoad`] shows how it goes.
+//! - [`pace`]: says when requests are due, for loads that are no [`LoadOptions`].
 //! - [`LoadReport`]: the result. Its JSON field names are stable.
 //! - [`Model`]: what may be read back, given what was written: the verification.
 //! - [`PauseTracker`]: the longest time in which a partition completed nothing that it should have.
@@ -30,6 +31,7 @@ pub use keys::KeySpace;
 pub use latency::{Latencies, LatencyForm};
 pub use model::{Found, Model, WriteEnd, WriteKind};
 pub use options::LoadOptions;
+pub use pacer::start as pace;
 pub use pauses::{Pause, PauseTracker};
 pub use recorder::Progress;
 pub use report::{

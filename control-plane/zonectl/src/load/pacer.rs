@@ -31,7 +31,10 @@ fn due(started: Moment, number: u64, rate_per_second: f64) -> Moment {
 
 /// Starts the pace: the receiver gets the moment of each request when it has come. Those that found no
 /// room are counted in `shed`.
-pub(super) fn start(
+///
+/// # Errors
+/// If its thread cannot be started.
+pub fn start(
     environment: Environment,
     started: Moment,
     planned: u64,
