@@ -1,12 +1,18 @@
-//! What it costs a request to be counted: processor time for each, without and with all that is counted.
+//! What it costs a request to be counted and to have a turn by its key: processor time for each, without and
+//! with all that is counted.
 //!
 //! `cargo run -p index-node --example heat_cost`. A request as a whole costs a hundred times as much at
 //! least: see "Measured" in the README.
 
 use std::{hint::black_box, time::Duration};
 
-use index_node::engine::heat::{Counts, Heat};
+use bytes::Bytes;
+use index_node::engine::{
+    heat::{Counts, Heat},
+    turns::{TurnGate, TurnLimits, Turned},
+};
 use runtime::seams::Environment;
+use tokio::sync::Semaphore;
 
 const REQUESTS: u32 = 2_000_000;
 
@@ -59,6 +65,23 @@ async fn main() {
             counted - bare,
             request_cpu.as_secs_f64(),
         );
+    }
+    for (what, others) in [("nothing else under way", 0), ("a hundred others under way", 100)] {
+        let (gate, places) = (TurnGate::new(TurnLimits::default()), Semaphore::new(1));
+        let others: Vec<Bytes> = (0..others).map(|it| format!("other-{it}").into()).collect();
+        let mut turns = Vec::new();
+        for other in &others {
+            turns.push(gate.enter(other, &places, Duration::ZERO).await);
+        }
+        let keys: Vec<Bytes> = keys.iter().map(|key| Bytes::from(key.clone())).collect();
+        let turned = nanoseconds_each(async |request| {
+            let key = &keys[request as usize % keys.len()];
+            let turn = gate.enter(key, &places, Duration::ZERO).await;
+            assert!(matches!(turn, Turned::AtOnce(_)), "there is room");
+            answer(key).await;
+        })
+        .await;
+        println!("a turn by key, {what}: {:.0} ns more", turned - bare);
     }
     let heat = Heat::default();
     let processor_time = environment.processor_time.as_ref();

@@ -10,6 +10,8 @@ pub const ENVIRONMENT_PREFIX: &str = "ISOTHERM_INDEX_NODE_";
 
 /// More threads than this would be a mistake.
 const CORES_MAX: u32 = 1_024;
+/// A client's attempt lasts for 300 ms.
+const KEY_WAIT_MAX_MS: u64 = 200;
 const MEBIBYTE: u64 = 1 << 20;
 const GIBIBYTE: u64 = 1 << 30;
 
@@ -43,6 +45,7 @@ pub struct Configuration {
     /// None: plain text.
     pub tls: Option<TlsFiles>,
     pub raft: RaftSettings,
+    pub hot_keys: HotKeySettings,
     pub peers: PeerTimers,
     /// Bytes per second that one snapshot may take; 0: as fast as it goes.
     pub snapshot_bytes_per_second_max: u64,
@@ -62,6 +65,21 @@ pub struct RaftSettings {
     pub entries_per_snapshot: u64,
     /// So many of the entries before the cut are kept, for replicas that are a little behind.
     pub entries_kept: u64,
+}
+
+/// How much of a partition's requests may be for one key. Reads and writes count apart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HotKeySettings {
+    /// With so many requests of a partition under way others would have to wait, and a key that has its share
+    /// waits instead.
+    pub partition_crowd: u32,
+    /// A key's share: so many of its requests are under way in a crowd.
+    pub key_share: u32,
+    /// So many requests of one key may wait; more are refused at once.
+    pub key_waiting_max: u32,
+    /// A request that has waited for so long is refused.
+    pub key_wait_max_ms: u64,
 }
 
 /// How nodes watch each other, and when they act without the control plane.
@@ -96,6 +114,7 @@ impl Default for Configuration {
             disk_reserve_bytes: 256 * MEBIBYTE,
             tls: None,
             raft: RaftSettings::default(),
+            hot_keys: HotKeySettings::default(),
             peers: PeerTimers::default(),
             snapshot_bytes_per_second_max: 0,
             log_filter: "info,openraft=error".into(),
@@ -112,6 +131,12 @@ impl Default for RaftSettings {
             entries_per_snapshot: 5_000,
             entries_kept: 2_000,
         }
+    }
+}
+
+impl Default for HotKeySettings {
+    fn default() -> Self {
+        Self { partition_crowd: 128, key_share: 64, key_waiting_max: 256, key_wait_max_ms: 50 }
     }
 }
 
@@ -193,6 +218,7 @@ impl Validate for Configuration {
             return Err(format!("cores is {}; it must be at most {CORES_MAX}", self.cores));
         }
         self.raft.validate()?;
+        self.hot_keys.validate()?;
         self.peers.validate()
     }
 }
@@ -218,6 +244,28 @@ impl RaftSettings {
         }
         if self.entries_per_snapshot == 0 {
             return Err("raft.entries_per_snapshot is 0; it must be at least 1".into());
+        }
+        Ok(())
+    }
+}
+
+impl HotKeySettings {
+    fn validate(&self) -> Result<(), String> {
+        if self.partition_crowd == 0 {
+            return Err("hot_keys.partition_crowd is 0; it must be at least 1".into());
+        }
+        if !(1..=self.partition_crowd).contains(&self.key_share) {
+            return Err(format!(
+                "hot_keys.key_share is {}; it must be 1 to hot_keys.partition_crowd, which is {}",
+                self.key_share, self.partition_crowd
+            ));
+        }
+        if self.key_wait_max_ms > KEY_WAIT_MAX_MS {
+            return Err(format!(
+                "hot_keys.key_wait_max_ms is {}; it must be at most {KEY_WAIT_MAX_MS}: clients take longer \
+                 for no answer at all",
+                self.key_wait_max_ms
+            ));
         }
         Ok(())
     }
@@ -304,7 +352,7 @@ mod tests {
 
     #[test]
     fn impossible_values_are_refused_by_name() {
-        let cases: [(&str, fn(&mut Configuration)); 15] = [
+        let cases: [(&str, fn(&mut Configuration)); 18] = [
             ("data_directory", |c| c.data_directory = PathBuf::new()),
             ("name", |c| c.name = "Node 1".into()),
             ("name", |c| c.name = "n".repeat(64)),
@@ -319,6 +367,9 @@ mod tests {
             ("cores", |c| c.cores = CORES_MAX + 1),
             ("raft.election_timeout_min_ms", |c| c.raft.election_timeout_min_ms = 8_000),
             ("raft.election_timeout_max_ms", |c| c.raft.election_timeout_max_ms = 30_000),
+            ("hot_keys.partition_crowd", |c| c.hot_keys.partition_crowd = 0),
+            ("hot_keys.key_share", |c| c.hot_keys.key_share = 129),
+            ("hot_keys.key_wait_max_ms", |c| c.hot_keys.key_wait_max_ms = 201),
             ("peers.lost_after_ms", |c| c.peers.lost_after_ms = 299),
         ];
         for (key, spoil) in cases {

@@ -31,6 +31,7 @@ use crate::{
         node_records::{self, NodeRecords, RecordsError},
         options::EngineOptions,
         service::IndexApi,
+        turns::TurnLimits,
         types::NodeId,
     },
     handover,
@@ -235,13 +236,20 @@ impl Start {
     }
 
     fn engine_options(&self) -> EngineOptions {
-        let raft = &self.configuration.raft;
+        let Configuration { raft, hot_keys, .. } = &self.configuration;
+        let requests = |count| usize::try_from(count).unwrap_or(usize::MAX);
         EngineOptions {
             heartbeat_interval: Duration::from_millis(raft.heartbeat_interval_ms),
             election_timeout_min: Duration::from_millis(raft.election_timeout_min_ms),
             election_timeout_max: Duration::from_millis(raft.election_timeout_max_ms),
             log_entries_per_snapshot: raft.entries_per_snapshot,
             log_entries_kept: raft.entries_kept,
+            turns: TurnLimits {
+                crowd: requests(hot_keys.partition_crowd),
+                of_one_key: requests(hot_keys.key_share),
+                waiting_of_one_key: requests(hot_keys.key_waiting_max),
+            },
+            turn_wait_max: Duration::from_millis(hot_keys.key_wait_max_ms),
             ..EngineOptions::default()
         }
     }

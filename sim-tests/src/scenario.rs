@@ -84,6 +84,9 @@ pub struct ZoneSize {
     /// What each poll of a request costs an index node's processor: load is spread then. None: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub poll_cost_us: Option<u64>,
+    /// With so many requests of a partition under way, one more of the same key waits. None: as usual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_crowd: Option<u32>,
 }
 
 fn passed() -> String {
@@ -116,6 +119,7 @@ impl Scenario {
                 poll_cost_us: zone
                     .poll_cost
                     .map(|cost| u64::try_from(cost.as_micros()).unwrap_or(u64::MAX)),
+                key_crowd: zone.key_crowd,
             },
         }
     }
@@ -159,11 +163,17 @@ impl Scenario {
             partitions,
             replace_after_seconds,
             poll_cost_us,
+            key_crowd,
         } = self.zone;
         anyhow::ensure!(
             poll_cost_us.is_none_or(|cost| (1..=100_000).contains(&cost)),
             "zone.poll_cost_us is {}, not between 1 and 100000",
             poll_cost_us.unwrap_or_default()
+        );
+        anyhow::ensure!(
+            key_crowd.is_none_or(|crowd| (1..=1_000).contains(&crowd)),
+            "zone.key_crowd is {}, not between 1 and 1000",
+            key_crowd.unwrap_or_default()
         );
         anyhow::ensure!([1, 3, 5].contains(&members), "zone.members is {members}, not 1, 3 or 5");
         anyhow::ensure!(
@@ -194,6 +204,7 @@ impl Scenario {
             partitions,
             replace_after: Duration::from_secs(replace_after_seconds),
             poll_cost: poll_cost_us.map(Duration::from_micros),
+            key_crowd,
             commands,
             sabotage,
             ..ZoneOptions::default()

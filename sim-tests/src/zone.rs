@@ -42,6 +42,9 @@ pub struct ZoneOptions {
     /// What each poll of a request costs an index node's processor. If it costs anything, load is spread: the run
     /// has a phase of steady load, which has to settle. None: nothing.
     pub poll_cost: Option<Duration>,
+    /// With so many requests of a partition under way, one more of the same key waits. None: as usual, which a few
+    /// clients never get to.
+    pub key_crowd: Option<u32>,
     /// What the second operator asks for; none: what follows from the seed.
     pub commands: Option<Vec<TimedCommand>>,
     /// What is wrong with the zone on purpose.
@@ -67,7 +70,8 @@ impl ZoneOptions {
         // Up to two nodes in each, and as many as a partition needs.
         let pairs = options.index_nodes.div_ceil(2).max(options.replication_factor);
         let fault_domains = generator.random_bool(0.4).then_some(pairs);
-        Self { fault_domains, ..options }
+        let key_crowd = generator.random_bool(0.4).then(|| generator.random_range(1..=2));
+        Self { fault_domains, key_crowd, ..options }
     }
 
     /// Whether requests cost anything.
@@ -80,7 +84,8 @@ impl ZoneOptions {
     pub fn under_load(self, seed: Seed) -> Self {
         let mut generator = seed.derive("poll cost", 0).generator();
         let micros = generator.random_range(400..4_000);
-        Self { poll_cost: Some(Duration::from_micros(micros)), ..self }
+        // Load has to be steady then, and not what clients come again with.
+        Self { poll_cost: Some(Duration::from_micros(micros)), key_crowd: None, ..self }
     }
 
     /// In which fault domain an index node is, both counted from 0.
@@ -113,6 +118,7 @@ impl Default for ZoneOptions {
             replace_after: Duration::from_secs(300),
             workload: WorkloadOptions::default(),
             poll_cost: None,
+            key_crowd: None,
             commands: None,
             sabotage: None,
         }
@@ -130,8 +136,11 @@ impl fmt::Display for ZoneOptions {
         if let Some(domains) = self.fault_domains {
             write!(formatter, ", {domains} fault domains")?;
         }
-        match self.poll_cost {
-            Some(cost) => write!(formatter, ", {} µs a poll", cost.as_micros()),
+        if let Some(cost) = self.poll_cost {
+            write!(formatter, ", {} µs a poll", cost.as_micros())?;
+        }
+        match self.key_crowd {
+            Some(crowd) => write!(formatter, ", crowded by {crowd}"),
             None => Ok(()),
         }
     }
@@ -262,6 +271,20 @@ fn add_member(world: &mut World, name: &str, sabotage: Option<Sabotage>, witness
     world.add_process(name, SimulatedDisk::new(), program(run));
 }
 
+/// A key's share of a crowd that a few clients can make.
+fn hot_keys(crowd: Option<u32>) -> index_node::configuration::HotKeySettings {
+    let usual = index_node::configuration::HotKeySettings::default();
+    match crowd {
+        Some(partition_crowd) => index_node::configuration::HotKeySettings {
+            partition_crowd,
+            key_share: 1,
+            key_waiting_max: 1,
+            ..usual
+        },
+        None => usual,
+    }
+}
+
 fn add_index_node(
     world: &mut World,
     name: &str,
@@ -273,7 +296,9 @@ fn add_index_node(
     let endpoints = endpoints.to_vec();
     let witness = witness.clone();
     let (sabotage, poll_cost) = (options.sabotage, options.poll_cost.unwrap_or_default());
+    let hot_keys = hot_keys(options.key_crowd);
     let run = move |boot: Boot| {
+        let hot_keys = hot_keys.clone();
         let (endpoints, fault_domain, witness) =
             (endpoints.clone(), fault_domain.clone(), witness.clone());
         async move {
@@ -292,6 +317,7 @@ fn add_index_node(
                     entries_per_snapshot: ENTRIES_PER_SNAPSHOT,
                     entries_kept: ENTRIES_KEPT,
                 },
+                hot_keys,
                 ..Default::default()
             };
             let store = boot.disk.open(&index_node::families(), &boot.environment);

@@ -260,6 +260,7 @@ pub fn load_report(report: v1::HeatReport) -> LoadReport {
         request_cpu_us: report.request_cpu_us,
         apply_cpu_us: report.apply_cpu_us,
         shed: report.shed,
+        throttled: report.throttled,
         waited_us: report.waited_us,
         stored_bytes: report.stored_bytes,
         split_left_permille: u16::try_from(report.split_left_permille).unwrap_or(0),

@@ -43,7 +43,7 @@ pub async fn heat(reign: &Reign, top: usize) -> v1::GetHeatResponse {
             node_heat(node, name, led, evenness.as_ref())
         });
         let hottest = heat.hottest(top, now).into_iter();
-        let partitions = hottest.map(|(id, load)| partition_heat(id, &load, heat.hottest_keys(id)));
+        let partitions = hottest.map(|(id, load)| partition_heat(&heat, id, &load));
         v1::GetHeatResponse {
             nodes: shown.collect(),
             partitions: partitions.collect(),
@@ -107,7 +107,7 @@ fn node_heat(
     }
 }
 
-fn partition_heat(id: PartitionId, load: &PartitionLoad, keys: &[HotKey]) -> v1::PartitionHeat {
+fn partition_heat(heat: &ZoneHeat, id: PartitionId, load: &PartitionLoad) -> v1::PartitionHeat {
     // What was clamped to a whole number of bytes before it was narrowed is one again.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let stored_bytes = load.stored_bytes as u64;
@@ -123,7 +123,8 @@ fn partition_heat(id: PartitionId, load: &PartitionLoad, keys: &[HotKey]) -> v1:
         long_term: Some(rates(&load.long, load.long.cpu_cores(), load.shed_per_second)),
         stored_bytes,
         waiting: load.waiting,
-        hottest_keys: keys.iter().map(hot_key).collect(),
+        hottest_keys: heat.hottest_keys(id).iter().map(hot_key).collect(),
+        throttled_per_second: heat.throttled_per_second(id),
     }
 }
 

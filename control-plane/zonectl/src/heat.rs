@@ -25,7 +25,8 @@ pub fn text(heat: &HeatForm) -> String {
         let _ = writeln!(text, "\n{}", balancing(heat, balance));
     }
     if !heat.partitions.is_empty() {
-        let _ = write!(text, "\n{}", partitions(heat));
+        let _ = writeln!(text, "\n{}", partitions(heat));
+        text.push_str(&throttled(heat));
     }
     text.trim_end().to_owned()
 }
@@ -91,6 +92,24 @@ pub fn obstacle_in_words(node: &str, partition: Option<u64>, hindrance: &str) ->
         other => other,
     };
     format!("{node} keeps more than its share: {what} {why}.")
+}
+
+/// Which keys are slowed down so that others need not wait.
+fn throttled(heat: &HeatForm) -> String {
+    let mut text = String::new();
+    for partition in heat.partitions.iter().filter(|it| it.throttled_per_second > 0.0) {
+        let key = match partition.hottest_keys.first() {
+            Some(key) => shorten(&key.key_prefix, KEY_WIDTH),
+            None => "its hottest key".to_owned(),
+        };
+        let _ = writeln!(
+            text,
+            "Partition {} throttles {key}: {:.0} requests/s wait or are refused, so that its other keys \
+             need not wait.",
+            partition.partition_id, partition.throttled_per_second
+        );
+    }
+    text
 }
 
 fn counted(count: u32, what: &str) -> String {
@@ -231,6 +250,7 @@ mod tests {
             stored_bytes: 3 << 20,
             waiting: 2.0,
             hottest_keys: keys,
+            throttled_per_second: if partition_id == 7 { 320.0 } else { 0.0 },
         };
         v1::GetHeatResponse {
             nodes: vec![node(1, 300.0, 2.0), node(2, 150.0, 1.0), node(3, 0.0, 0.0)],
@@ -274,6 +294,16 @@ mod tests {
         let json = serde_json::to_value(HeatForm::from(response())).unwrap();
         assert_eq!(json["balance"]["obstacles"][0]["hindrance"], "hot-key");
         assert_eq!(json["balance"]["worst_share"], 1.5);
+    }
+
+    #[test]
+    fn a_throttled_key_is_named() {
+        let said = text(&HeatForm::from(response()));
+        let words = "Partition 7 throttles photos/cat.jpg: 320 requests/s wait or are refused";
+        assert_eq!(said.matches(words).count(), 1, "{said}");
+        assert_eq!(said.matches("throttles").count(), 1, "{said}");
+        let json = serde_json::to_value(HeatForm::from(response())).unwrap();
+        assert_eq!(json["partitions"][0]["throttled_per_second"], 320.0);
     }
 
     #[test]

@@ -40,7 +40,8 @@ impl Backoff {
 /// Bounds how much of a client's traffic can be retries.
 ///
 /// Each request pays in a fraction of an attempt, each attempt after a request's first takes one out;
-/// following a hint is free, so that sick partitions do not slow down the moves of healthy ones.
+/// following a hint is free, so that sick partitions do not slow down the moves of healthy ones, and so is an
+/// attempt at the time that a server has named, so that one key that is throttled does not slow down others.
 /// When nothing is left, requests do not fail (an outage of a few seconds has to be survived by
 /// everybody who waits in it): they wait for the longest backoff between attempts, so that a zone in
 /// trouble sees five attempts per second and waiting request at most.

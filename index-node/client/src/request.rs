@@ -60,8 +60,8 @@ pub(crate) struct Request<'a> {
     candidates: Candidates,
     backoff: Backoff,
     attempts: u32,
-    /// Whether the next attempt is a correction of the last one, and no retry that counts.
-    correcting: bool,
+    /// Whether the next attempt is no retry that counts: it corrects the last one, or comes when the server has said.
+    is_free: bool,
     rounds: u32,
     last_problem: String,
     claim: Option<ProbeClaim>,
@@ -88,7 +88,7 @@ impl<'a> Request<'a> {
             candidates: Candidates::starting_at(turn),
             backoff: Backoff::new(shared.options.backoff_min, shared.options.backoff_max),
             attempts: 0,
-            correcting: false,
+            is_free: false,
             rounds: 0,
             last_problem: "no attempt was made".to_owned(),
             claim: None,
@@ -153,7 +153,7 @@ impl<'a> Request<'a> {
             };
             match self.attempt(&route, node, &address).await {
                 Ok(answer) => return Ok(answer),
-                Err(Next::Go) => self.correcting = true,
+                Err(Next::Go) => self.is_free = true,
                 Err(Next::Others) => {
                     // While another request probes the partition, this one does not join in with a
                     // whole round.
@@ -178,7 +178,7 @@ impl<'a> Request<'a> {
         node: NodeId,
         address: &str,
     ) -> Result<Answer, Next> {
-        let counts = self.attempts > 0 && !std::mem::take(&mut self.correcting);
+        let counts = self.attempts > 0 && !std::mem::take(&mut self.is_free);
         if counts && !self.shared.budget.take() {
             runtime::mark!("client: the budget of retries was used up");
             let wait = self.backoff.draw_longest(&self.shared.environment);
@@ -283,7 +283,12 @@ impl<'a> Request<'a> {
                 self.candidates.ask_again(node);
                 let environment = &self.shared.environment;
                 let backoff = self.backoff.draw(environment);
-                Next::Wait(retry_after.map_or(backoff, |after| environment.jittered(after)))
+                // The server sets the pace, and it may be about this key alone: what all requests share is left
+                // to them. The backoff slows it down as much as an empty budget would.
+                self.is_free = retry_after.is_some();
+                Next::Wait(
+                    retry_after.map_or(backoff, |after| environment.jittered(after).max(backoff)),
+                )
             }
             Verdict::Unavailable => Next::Others,
             Verdict::NotReached => {

@@ -76,11 +76,14 @@ impl Replica {
 
 impl ReplicaHost {
     /// Returns when no request waits here for what other nodes have to say: that its entry is committed, or who
-    /// leads. For a node that has handed over what it led, and is about to leave its peers.
+    /// leads, nor for other requests of its key. For a node that has handed over what it led, and is about to leave its peers.
     pub async fn requests_settled(&self) {
         let options = &self.shared.options;
         let all = |permits: usize| u32::try_from(permits).unwrap_or(u32::MAX);
-        // They are never closed: errors would only mean that nobody can wait.
+        // They are never closed: errors would only mean that nobody can wait. Who waits for a turn has none
+        // of the others yet.
+        let turns = self.shared.turn_waits.acquire_many(all(options.turn_waits_max));
+        drop(turns.await);
         let writes = self.shared.writes_in_flight.acquire_many(all(options.writes_in_flight_max));
         drop(writes.await);
         let waits = self.shared.leader_waits.acquire_many(all(options.leader_waits_max));

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use proto::v1::{self, error_detail::Kind};
 use runtime::grpc::detail;
 use tonic::{Code, Status};
@@ -39,6 +40,18 @@ pub enum RequestError {
     ConditionFailed { current_version: u64 },
     #[error("{problem}; retry in {retry_after:?}")]
     Exhausted { problem: &'static str, retry_after: Duration },
+    #[error(
+        "key {} alone has {under_way} {kind} under way in partition {partition}, and others are to be \
+         served as well; retry in {retry_after:?}",
+        describe_key(key)
+    )]
+    Throttled {
+        partition: PartitionId,
+        key: Bytes,
+        kind: &'static str,
+        under_way: usize,
+        retry_after: Duration,
+    },
     #[error("partition {partition} cannot answer now: {problem}")]
     Unavailable { partition: PartitionId, problem: String },
     #[error("the outcome of the write is not known: {problem}")]
@@ -49,6 +62,18 @@ fn describe_version(version: u64) -> String {
     match version {
         0 => "the key is absent".to_owned(),
         version => format!("the key has version {version}"),
+    }
+}
+
+/// So many bytes of a key are told of.
+const SHOWN_KEY_BYTES: usize = 64;
+
+fn describe_key(key: &[u8]) -> String {
+    match key.get(..SHOWN_KEY_BYTES) {
+        Some(beginning) if beginning.len() < key.len() => {
+            format!("\"{}…\"", beginning.escape_ascii())
+        }
+        _ => format!("\"{}\"", key.escape_ascii()),
     }
 }
 
@@ -98,7 +123,7 @@ impl RequestError {
                 let kind = v1::ConditionFailed { current_version: *current_version };
                 detail::status(Code::Aborted, message, Kind::ConditionFailed(kind))
             }
-            Self::Exhausted { retry_after, .. } => {
+            Self::Exhausted { retry_after, .. } | Self::Throttled { retry_after, .. } => {
                 let retry_after_ms = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
                 let kind = Kind::RetryAfter(v1::RetryAfter { retry_after_ms });
                 detail::status(Code::ResourceExhausted, message, kind)

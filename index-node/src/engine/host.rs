@@ -140,6 +140,7 @@ impl ReplicaHost {
             writes_in_flight: Semaphore::new(options.writes_in_flight_max),
             hand_overs: Semaphore::new(options.hand_overs_at_once),
             leader_waits: Semaphore::new(options.leader_waits_max),
+            turn_waits: Semaphore::new(options.turn_waits_max),
             environment,
             store: Arc::clone(&store),
             node,

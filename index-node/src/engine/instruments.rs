@@ -12,6 +12,10 @@ pub fn describe() {
         "isotherm_index_requests_total",
         "Requests of clients, by method and outcome"
     );
+    describe_counter!(
+        "isotherm_index_requests_throttled_total",
+        "Requests that had to wait because their key had its share of what was under way, or were refused for that, by kind"
+    );
     describe_histogram!(
         "isotherm_index_request_duration_seconds",
         Unit::Seconds,
@@ -42,6 +46,7 @@ fn outcome<T>(answer: &Result<T, RequestError>) -> &'static str {
         Err(RequestError::Expiry { .. }) => "expiry",
         Err(RequestError::ConditionFailed { .. }) => "condition_failed",
         Err(RequestError::Exhausted { .. }) => "exhausted",
+        Err(RequestError::Throttled { .. }) => "throttled",
         Err(RequestError::Unavailable { .. }) => "unavailable",
         Err(RequestError::OutcomeUnknown { .. }) => "outcome_unknown",
     }
@@ -57,6 +62,11 @@ pub(super) fn request<T>(
         .increment(1);
     metrics::histogram!("isotherm_index_request_duration_seconds", "method" => method)
         .record(duration);
+}
+
+/// A request of a key that has its share. `kind`: `reads` or `writes`.
+pub(super) fn throttled(kind: &'static str) {
+    metrics::counter!("isotherm_index_requests_throttled_total", "kind" => kind).increment(1);
 }
 
 pub(super) fn read_round(answer: &Result<(), RequestError>, reads: usize) {

@@ -53,6 +53,7 @@ pub mod split;
 pub mod state_machine;
 pub mod takeover;
 pub mod transport;
+pub mod turns;
 pub mod types;
 pub mod view;
 

@@ -4,6 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use openraft::{Config, ConfigError, SnapshotPolicy};
 
+use super::turns::TurnLimits;
+
 /// The engine's settings. The defaults are for production; a simulation scales the timers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineOptions {
@@ -24,6 +26,12 @@ pub struct EngineOptions {
     pub leader_wait_max: Duration,
     /// Requests on this node that may wait so.
     pub leader_waits_max: usize,
+    /// How many reads, and how many writes, of one key may be under way in a partition.
+    pub turns: TurnLimits,
+    /// How long a request waits while its key has its share: less than a client's attempt lasts.
+    pub turn_wait_max: Duration,
+    /// Requests on this node that may wait so.
+    pub turn_waits_max: usize,
     /// Reads that may wait for confirmation, for each group.
     pub reads_waiting_max: usize,
     /// A group's log is cut after so many entries.
@@ -51,6 +59,9 @@ impl Default for EngineOptions {
             writes_in_flight_max: 8_192,
             leader_wait_max: Duration::from_millis(200),
             leader_waits_max: 4_096,
+            turns: TurnLimits::default(),
+            turn_wait_max: Duration::from_millis(50),
+            turn_waits_max: 4_096,
             reads_waiting_max: 16_384,
             log_entries_per_snapshot: 5_000,
             log_entries_kept: 2_000,

@@ -40,6 +40,7 @@ use super::{
     sight::LeaderSight,
     state_machine::StateMachine,
     transport::{Campaign, GroupTransport, Network, PeerWatch},
+    turns::TurnGate,
     types::{NodeId, PartitionId, Placement, RaftVote, ReplicaId, TypeConfig},
     view::GroupView,
 };
@@ -73,6 +74,8 @@ pub(super) struct Shared {
     pub(super) hand_overs: Semaphore,
     /// Requests that wait here for a partition's next leader.
     pub(super) leader_waits: Semaphore,
+    /// Requests that wait here because their key has its share of what is under way.
+    pub(super) turn_waits: Semaphore,
     /// Cancelled when the store failed: the process has to stop.
     pub(super) store_failed: CancellationToken,
 }
@@ -113,6 +116,8 @@ pub struct Replica {
     pub(super) clock: Arc<PartitionClock>,
     pub(super) campaign: Arc<Campaign>,
     pub(super) reads: ReadGate,
+    pub(super) read_turns: TurnGate,
+    pub(super) write_turns: TurnGate,
     pub(super) heat: Arc<Heat>,
     pub(super) stored: StoredEstimate,
     /// Whether the last attempt to confirm leadership failed.
@@ -208,6 +213,8 @@ impl Replica {
             stopping.clone(),
         );
         let now = shared.environment.now();
+        let turns = || TurnGate::new(shared.options.turns);
+        let (read_turns, write_turns) = (turns(), turns());
         let this = Arc::new(Self {
             record,
             shared,
@@ -218,6 +225,8 @@ impl Replica {
             clock,
             campaign,
             reads,
+            read_turns,
+            write_turns,
             heat,
             stored: StoredEstimate::default(),
             doubted,

@@ -17,9 +17,10 @@ use super::{
         WriteId, WriteOutcome,
     },
     error::RequestError,
-    keys,
+    instruments, keys,
     records::{self, GroupState, StoredValue},
     replica::Replica,
+    turns::{Turn, TurnGate, Turned},
     types::{KeyRange, Lineage, NodeId, Placement, ReplicaId, TypeConfig},
 };
 
@@ -99,6 +100,8 @@ impl Replica {
         self.await_leading().await?;
         let state = self.view.state();
         self.check_range(&state, request.range_epoch, &request.key)?;
+        let key = request.key.clone();
+        let _turn = self.turn(&self.write_turns, "writes", &key).await?;
         let now_ms = self.clock.now_ms();
         let problem = if request.expires_at_ms == 0 {
             Some("a write needs an expiry")
@@ -125,7 +128,6 @@ impl Replica {
                 Mutation::Put { value } => value.len(),
                 Mutation::Delete => 0,
             };
-        let key = request.key.clone();
         let write = Write {
             write_id: request.write_id,
             expires_at_ms: request.expires_at_ms,
@@ -280,9 +282,41 @@ impl Replica {
         RequestError::Unavailable { partition: self.partition(), problem: error.to_string() }
     }
 
-    /// Refuses what another replica has to answer without a round to the quorum.
+    /// A turn for this key: at once, unless the partition is crowded and the key has its share.
+    async fn turn<'a>(
+        &'a self,
+        gate: &'a TurnGate,
+        kind: &'static str,
+        key: &'a Bytes,
+    ) -> Result<Turn<'a>, RequestError> {
+        let limit = self.shared.options.turn_wait_max;
+        match gate.enter(key, &self.shared.turn_waits, limit).await {
+            Turned::AtOnce(turn) => Ok(turn),
+            Turned::Waited(turn) => {
+                runtime::mark!("request: waited for the turn of its key");
+                self.note_throttled(kind);
+                Ok(turn)
+            }
+            Turned::Refused { under_way } => {
+                self.note_throttled(kind);
+                Err(RequestError::Throttled {
+                    partition: self.partition(),
+                    key: key.clone(),
+                    kind,
+                    under_way,
+                    retry_after: limit,
+                })
+            }
+        }
+    }
+
+    fn note_throttled(&self, kind: &'static str) {
+        self.heat.throttled();
+        instruments::throttled(kind);
+    }
+
+    /// Whether a quorum confirms that this replica leads, which it does as far as it knows.
     async fn confirm_leadership(&self) -> Result<(), RequestError> {
-        self.await_leading().await?;
         if planted::is_planted(Bug::CutOffLeaderReads) {
             return Ok(());
         }
@@ -302,6 +336,9 @@ impl Replica {
     }
 
     async fn do_get(&self, range_epoch: u64, key: &Bytes) -> Result<Option<Found>, RequestError> {
+        // What another replica has to answer is refused without a round to the quorum.
+        self.await_leading().await?;
+        let _turn = self.turn(&self.read_turns, "reads", key).await?;
         self.confirm_leadership().await?;
         let stored: Option<StoredValue> = self.view.read(|state, reader| {
             self.check_range(state, range_epoch, key)?;
@@ -323,6 +360,7 @@ impl Replica {
     }
 
     async fn do_list(&self, query: &ListQuery) -> Result<ListPage, RequestError> {
+        self.await_leading().await?;
         self.confirm_leadership().await?;
         let (state, reader) = self.view.snapshot();
         let Some(range) = &state.range else {

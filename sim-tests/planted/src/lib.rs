@@ -92,10 +92,12 @@ pub enum Bug {
     OutcomesLostInSplit,
     /// Whoever of two halves leaves their lineage deletes all of it.
     SharedLineageDeleted,
+    /// A request that has ended keeps the turn of its key.
+    TurnKept,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 39] = [
+    pub const ALL: [Bug; 40] = [
         Bug::CutOffLeaderReads,
         Bug::RangeCheckMissing,
         Bug::AcknowledgedBeforeSync,
@@ -135,6 +137,7 @@ impl Bug {
         Bug::ChildWrittenApart,
         Bug::OutcomesLostInSplit,
         Bug::SharedLineageDeleted,
+        Bug::TurnKept,
     ];
 
     /// Its name on the command line.
@@ -179,6 +182,7 @@ impl Bug {
             Bug::ChildWrittenApart => "child-written-apart",
             Bug::OutcomesLostInSplit => "outcomes-lost-in-split",
             Bug::SharedLineageDeleted => "shared-lineage-deleted",
+            Bug::TurnKept => "turn-kept",
         }
     }
 
@@ -282,6 +286,7 @@ impl Bug {
             Bug::SharedLineageDeleted => {
                 "Whoever of two halves leaves their lineage deletes all of it."
             }
+            Bug::TurnKept => "A request that has ended keeps the turn of its key.",
         }
     }
 }

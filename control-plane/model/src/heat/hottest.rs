@@ -11,10 +11,17 @@ use crate::ids::PartitionId;
 /// So many candidates are kept, when there are twice as many.
 const CANDIDATES_KEPT: usize = 256;
 
-/// Candidates, with the hottest keys that were last told of them.
+/// What was last told of a candidate besides its load.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    pub keys: Vec<HotKey>,
+    pub throttled_per_second: f64,
+}
+
+/// Candidates, with what was last told of them.
 #[derive(Clone, Debug, Default)]
 pub struct Hottest {
-    candidates: BTreeMap<PartitionId, Vec<HotKey>>,
+    candidates: BTreeMap<PartitionId, Told>,
 }
 
 impl Hottest {
@@ -22,10 +29,10 @@ impl Hottest {
     pub fn note(
         &mut self,
         partition: PartitionId,
-        keys: Vec<HotKey>,
+        told: Told,
         weight: impl Fn(PartitionId) -> f64,
     ) {
-        self.candidates.insert(partition, keys);
+        self.candidates.insert(partition, told);
         if self.candidates.len() >= 2 * CANDIDATES_KEPT {
             let kept = self.ranked(CANDIDATES_KEPT, weight);
             let mut before = std::mem::take(&mut self.candidates);
@@ -46,6 +53,10 @@ impl Hottest {
     }
 
     pub fn keys(&self, partition: PartitionId) -> &[HotKey] {
-        self.candidates.get(&partition).map_or(&[], Vec::as_slice)
+        self.candidates.get(&partition).map_or(&[], |told| told.keys.as_slice())
+    }
+
+    pub fn throttled_per_second(&self, partition: PartitionId) -> f64 {
+        self.candidates.get(&partition).map_or(0.0, |told| told.throttled_per_second)
     }
 }

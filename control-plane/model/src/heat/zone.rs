@@ -8,7 +8,7 @@ use super::{
     HOTTEST_MAX, Rates,
     cell::{Cell, Sight, Slot},
     cells::Cells,
-    hottest::Hottest,
+    hottest::{Hottest, Told},
     node::{Node, NodeLoad},
     summary::{Summary, SummaryEntry},
 };
@@ -40,6 +40,8 @@ pub struct LoadReport {
     pub request_cpu_us: u64,
     pub apply_cpu_us: u64,
     pub shed: u64,
+    /// Requests that waited for others of their key, or were refused for these.
+    pub throttled: u64,
     pub waited_us: u64,
     pub stored_bytes: u64,
     /// How much of the load would go to the left half, in thousandths, were it split at the leader's point; 0: no
@@ -112,7 +114,7 @@ impl ZoneHeat {
         let mut heat = Self { inherited, began_at: now, ..Self::default() };
         let mut hottest = Hottest::default();
         for partition in heat.inherited.keys() {
-            hottest.note(*partition, Vec::new(), |it| heat.weight(it, now));
+            hottest.note(*partition, Told::default(), |it| heat.weight(it, now));
         }
         heat.hottest = hottest;
         heat
@@ -224,7 +226,11 @@ impl ZoneHeat {
         self.cells.insert(partition, cell);
         self.inherited.remove(&partition);
         let mut hottest = std::mem::take(&mut self.hottest);
-        hottest.note(partition, report.hottest_keys, |it| self.weight(it, now));
+        let told = Told {
+            keys: report.hottest_keys,
+            throttled_per_second: per_second(report.throttled, interval_ms),
+        };
+        hottest.note(partition, told, |it| self.weight(it, now));
         self.hottest = hottest;
         true
     }
@@ -329,6 +335,12 @@ impl ZoneHeat {
         self.hottest.keys(partition)
     }
 
+    /// How many requests waited for others of their key or were refused for these, as last told; none unless the
+    /// partition is among the hottest.
+    pub fn throttled_per_second(&self, partition: PartitionId) -> f64 {
+        self.hottest.throttled_per_second(partition)
+    }
+
     /// How many partitions were reported.
     pub fn len(&self) -> usize {
         self.cells.len()
@@ -412,8 +424,15 @@ impl LoadReport {
     fn is_plausible(&self) -> bool {
         let rates = self.rates();
         let shed_per_second = per_second(self.shed, self.interval_ms);
+        let throttled_per_second = per_second(self.throttled, self.interval_ms);
         let waiting = per_second(self.waited_us, self.interval_ms) / 1e6;
-        let requests = [rates.reads_per_second, rates.writes_per_second, shed_per_second, waiting];
+        let requests = [
+            rates.reads_per_second,
+            rates.writes_per_second,
+            shed_per_second,
+            throttled_per_second,
+            waiting,
+        ];
         requests.iter().all(|rate| *rate <= REQUESTS_PER_SECOND_MAX)
             && rates.bytes_per_second <= BYTES_PER_SECOND_MAX
             && rates.request_cpu_cores.max(rates.apply_cpu_cores) <= CORES_MAX

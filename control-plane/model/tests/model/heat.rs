@@ -172,6 +172,7 @@ fn what_nothing_can_do_is_not_believed_and_spoils_no_sum() {
         LoadReport { request_cpu_us: most, ..reads(1, 0) },
         LoadReport { apply_cpu_us: most, ..reads(1, 0) },
         LoadReport { shed: most, ..reads(1, 0) },
+        LoadReport { throttled: most, ..reads(1, 0) },
         LoadReport { waited_us: most, ..reads(1, 0) },
     ];
     for (partition, report) in (8..).zip(spoilt) {
@@ -230,6 +231,7 @@ fn the_hottest_are_found_among_many_that_change() {
     for partition in 1..=5_000_u64 {
         let report = LoadReport {
             hottest_keys: vec![key(0.5)],
+            throttled: 30,
             ..reads(1, 1 + partition.wrapping_mul(2_654_435_761) % 10_007)
         };
         say(&mut heat, 1 + partition % 4, partition, report, 1_000);
@@ -243,7 +245,9 @@ fn the_hottest_are_found_among_many_that_change() {
     let of_expected: Vec<u64> = expected.iter().take(64).map(|it| it.1).collect();
     assert_eq!(ids(&hottest), of_expected);
     assert_eq!(heat.hottest_keys(hottest[0].0), [key(0.5)]);
+    about(heat.throttled_per_second(hottest[0].0), 30.0);
     let coldest = PartitionId(expected[4_999].1);
+    about(heat.throttled_per_second(coldest), 0.0);
     assert!(heat.hottest_keys(coldest).is_empty(), "only of the hottest");
 
     // They cool down, and one that was never among them is the hottest, steadily, and says so seldom.
@@ -269,6 +273,7 @@ fn counts_and_times_beyond_reason_do_no_harm() {
         request_cpu_us: u64::MAX,
         apply_cpu_us: u64::MAX,
         shed: u64::MAX,
+        throttled: u64::MAX,
         waited_us: u64::MAX,
         stored_bytes: u64::MAX,
         ..LoadReport::default()

@@ -80,7 +80,7 @@ for any other byte. `status` has:
   max_to_mean, least_even, hottest_node_id,
   nodes[] {node_id, name, leaders, cores, short_term, long_term, to_mean, reported},
   partitions[] {partition_id, leader_node_id, short_term, long_term, stored_bytes,
-    waiting, hottest_keys[] {key_prefix, share, share_error}};
+    waiting, throttled_per_second, hottest_keys[] {key_prefix, share, share_error}};
   short_term and long_term {reads_per_second, writes_per_second,
     bytes_per_second, cpu_cores, shed_per_second}";
 

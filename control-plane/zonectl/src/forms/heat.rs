@@ -94,6 +94,8 @@ pub struct PartitionHeatForm {
     pub stored_bytes: u64,
     /// Requests that wait at the same time.
     pub waiting: f64,
+    /// Requests that waited for others of their key, or were refused for these.
+    pub throttled_per_second: f64,
     pub hottest_keys: Vec<HotKeyForm>,
 }
 
@@ -147,6 +149,7 @@ impl From<v1::PartitionHeat> for PartitionHeatForm {
             long_term: partition.long_term.into(),
             stored_bytes: partition.stored_bytes,
             waiting: partition.waiting,
+            throttled_per_second: partition.throttled_per_second,
             hottest_keys: keys.collect(),
         }
     }

@@ -223,6 +223,12 @@ pub(super) fn partition_time(now_ms: u64) -> Status {
     detail::status(Code::FailedPrecondition, "the expiry does not fit", kind)
 }
 
+/// What a node says that has too much to do for this key.
+pub(super) fn retry_after(retry_after_ms: u64) -> Status {
+    let kind = Kind::RetryAfter(v1::RetryAfter { retry_after_ms });
+    detail::status(Code::ResourceExhausted, "too many requests of this key", kind)
+}
+
 fn condition_failed(current_version: u64) -> Status {
     let kind = Kind::ConditionFailed(v1::ConditionFailed { current_version });
     detail::status(Code::Aborted, "the condition does not hold", kind)

@@ -2,7 +2,7 @@
 
 use futures_util::TryStreamExt;
 
-use super::fake::{Behaviour, Member, Node, connect, map, options, route};
+use super::fake::{Behaviour, Member, Node, connect, map, options, retry_after, route};
 use crate::{Client, Item, ListOptions, ObjectMetadata, RequestError};
 
 /// Three partitions on three nodes.
@@ -30,6 +30,19 @@ async fn fill(client: &Client, keys: &[&'static str]) {
     for key in keys {
         client.put(*key, ObjectMetadata::default(), None).await.unwrap();
     }
+}
+
+/// A key that its node throttles takes nothing from what requests for other keys may retry.
+#[tokio::test]
+async fn a_throttled_key_leaves_the_budget_of_retries_to_others() {
+    let (client, nodes, _servers) = three().await;
+    let refuse = || Behaviour::Refuse(retry_after(1));
+    nodes[0].state().script.extend(std::iter::repeat_with(refuse).take(6));
+    assert_eq!(client.get("a").await.unwrap(), None);
+    assert_eq!(nodes[0].state().seen.len(), 7, "it came again until it was served");
+    let budget = &client.shared.budget;
+    let left = std::iter::repeat_with(|| budget.take()).take_while(|taken| *taken).count();
+    assert_eq!(left, 1_000, "all of it");
 }
 
 #[tokio::test]

@@ -38,6 +38,8 @@ pub struct Counts {
     pub apply_cpu: Duration,
     /// Requests that were refused because too many were under way.
     pub shed: u64,
+    /// Requests that had to wait for others of their key, or were refused because there were too many.
+    pub throttled: u64,
     /// The sum of the time that requests took without working.
     pub waited: Duration,
 }
@@ -53,6 +55,7 @@ impl Counts {
             request_cpu: self.request_cpu.saturating_add(other.request_cpu),
             apply_cpu: self.apply_cpu.saturating_add(other.apply_cpu),
             shed: self.shed.saturating_add(other.shed),
+            throttled: self.throttled.saturating_add(other.throttled),
             waited: self.waited.saturating_add(other.waited),
         }
     }
@@ -72,6 +75,7 @@ pub struct Heat {
     request_cpu_ns: AtomicU64,
     apply_cpu_ns: AtomicU64,
     shed: AtomicU64,
+    throttled: AtomicU64,
     waited_ns: AtomicU64,
     requests: AtomicU64,
     runs: AtomicU64,
@@ -119,6 +123,11 @@ impl Heat {
         self.note_key(Some(key));
     }
 
+    /// A request had to wait because its key has its share, or was refused for that.
+    pub fn throttled(&self) {
+        self.throttled.fetch_add(1, Relaxed);
+    }
+
     fn note_key(&self, key: Option<&[u8]>) {
         if !self.tracks_keys.load(Relaxed) {
             return;
@@ -146,7 +155,9 @@ impl Heat {
             self.request_cpu_ns.fetch_add(nanoseconds(used * SAMPLED_ONE_IN), Relaxed);
             self.waited_ns.fetch_add(nanoseconds(waited * SAMPLED_ONE_IN), Relaxed);
         }
-        if matches!(answer, Err(RequestError::Exhausted { .. })) {
+        let is_shed =
+            matches!(answer, Err(RequestError::Exhausted { .. } | RequestError::Throttled { .. }));
+        if is_shed {
             self.shed.fetch_add(1, Relaxed);
         }
         answer
@@ -175,6 +186,7 @@ impl Heat {
             request_cpu: time(&self.request_cpu_ns),
             apply_cpu: time(&self.apply_cpu_ns),
             shed: self.shed.swap(0, Relaxed),
+            throttled: self.throttled.swap(0, Relaxed),
             waited: time(&self.waited_ns),
         }
     }
@@ -219,7 +231,10 @@ impl Heat {
 mod tests {
     use std::sync::Arc;
 
+    use bytes::Bytes;
+
     use super::*;
+    use crate::engine::types::PartitionId;
 
     /// Every question costs a millisecond.
     #[derive(Default)]
@@ -264,8 +279,15 @@ mod tests {
         let (_, environment) = environment();
         let heat = Heat::default();
         let exhausted =
-            || RequestError::Exhausted { problem: "too many", retry_after: Duration::ZERO };
-        for error in [exhausted(), RequestError::Invalid(String::new()), exhausted()] {
+            RequestError::Exhausted { problem: "too many", retry_after: Duration::ZERO };
+        let throttled = RequestError::Throttled {
+            partition: PartitionId(1),
+            key: Bytes::new(),
+            kind: "reads",
+            under_way: 64,
+            retry_after: Duration::ZERO,
+        };
+        for error in [exhausted, RequestError::Invalid(String::new()), throttled] {
             let refused = error.clone();
             let answer = heat.request(&environment, async { Err::<(), _>(refused) }).await;
             assert_eq!(answer, Err(error));

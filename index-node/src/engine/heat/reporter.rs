@@ -243,6 +243,7 @@ impl Pending {
                 let says_something = !self.counts.is_nothing() || !reported.rates.are_zero();
                 let is_due = self.latest.differ_noticeably(&reported.rates)
                     || self.counts.shed > 0
+                    || self.counts.throttled > 0
                     || !self.leads
                     || (is_old && says_something);
                 (is_due, is_due && age >= 2 * UNCHANGED_INTERVAL)
@@ -275,6 +276,7 @@ impl Pending {
             request_cpu_us: microseconds(counts.request_cpu),
             apply_cpu_us: microseconds(counts.apply_cpu),
             shed: counts.shed,
+            throttled: counts.throttled,
             waited_us: microseconds(counts.waited),
             stored_bytes: 0,
             hottest_keys: Vec::new(),

@@ -6,6 +6,7 @@ mod chaos;
 mod digest;
 mod harness;
 mod heat;
+mod hot_key;
 mod membership;
 mod requests;
 mod restart;

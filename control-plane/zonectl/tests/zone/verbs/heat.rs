@@ -61,6 +61,7 @@ async fn heat() {
                 "long_term",
                 "stored_bytes",
                 "waiting",
+                "throttled_per_second",
                 "hottest_keys",
             ],
         );
