@@ -28,13 +28,16 @@ pub(super) struct Departures {
     left: BTreeMap<PartitionId, Vec<Left>>,
     /// When partitions were split, or split off; or, if that has failed, when it may be tried again.
     split: BTreeMap<PartitionId, ZoneTime>,
+    /// How long whatever was changed is left alone.
+    cooldown: Duration,
 }
 
 impl Departures {
     /// Of what an operator or the balancer has moved for its own sake. What was moved because a node was to be left,
     /// or was lost, is welcome back there.
     pub fn of(state: &ZoneState, policy: &BalancePolicy) -> Self {
-        let mut departures = Self::default();
+        let cooldown = Duration::from_millis(policy.cooldown_ms);
+        let mut departures = Self { cooldown, ..Self::default() };
         for operation in lately_ended(state, policy) {
             if let (OperationKind::Split(split), Some(at)) = (&operation.kind, operation.ended_at) {
                 let has_failed = operation.state != OperationState::Succeeded;
@@ -64,10 +67,11 @@ impl Departures {
         departures
     }
 
-    /// When the partition was changed last, by any of these.
-    pub fn changed_at(&self, partition: PartitionId) -> Option<ZoneTime> {
+    /// Until when the partition is left alone, since something was changed about it.
+    pub fn cooldown_until(&self, partition: PartitionId) -> ZoneTime {
         let left = self.of_partition(partition).iter().map(|left| left.at);
-        left.chain(self.split.get(&partition).copied()).max()
+        let changed_at = left.chain(self.split.get(&partition).copied()).max();
+        changed_at.map_or(ZoneTime::default(), |at| at.after(self.cooldown))
     }
 
     pub fn of_partition(&self, partition: PartitionId) -> &[Left] {

@@ -13,8 +13,8 @@ use planted::Bug;
 
 use crate::{
     balance::{
-        AMOUNT_MAX, Amounts, BalancePolicy, Change, DEPARTURES_MAX, DIMENSIONS, NO_LEADER,
-        NodeView, PROCESSOR, PartitionView, Planner, REPLICAS_MAX, Running, STORED_BYTES,
+        AMOUNT_MAX, Amounts, Change, DEPARTURES_MAX, DIMENSIONS, NO_LEADER, NodeView, PROCESSOR,
+        PartitionView, Planner, REPLICAS_MAX, Running, STORED_BYTES,
     },
     heat::PartitionLoad,
     ids::{NodeId, PartitionId, ZoneTime},
@@ -202,8 +202,6 @@ impl Picture {
             && leader.map(|replica| replica.id) == committed;
         let running = if is_free || running != Running::Nothing { running } else { Running::Light };
         let left = departures.of_partition(id);
-        let policy = BalancePolicy::default();
-        let cooldown = Duration::from_millis(policy.cooldown_ms);
         let load = sight.heat.of_partition(id, sight.now);
         let stored_bytes = sight.view.stored_bytes_of(id);
         let (mut leader_heat, mut follower_heat) = amounts(load.as_ref(), stored_bytes);
@@ -224,9 +222,7 @@ impl Picture {
             leader_heat,
             follower_heat,
             noise_permille: load.as_ref().map_or(0, noise_permille),
-            cooldown_until: departures
-                .changed_at(id)
-                .map_or(ZoneTime::default(), |at| at.after(cooldown)),
+            cooldown_until: departures.cooldown_until(id),
             departures: left
                 .iter()
                 .take(DEPARTURES_MAX)
