@@ -232,6 +232,8 @@ pub const MARKS: &[Mark] = &[
     seldom("command refused: NotFounded", "A command or registration was refused since the group does not exist yet.", "commands begin when all groups exist"),
     mark("command refused: NoMajority", "A command or registration was refused since too few replicas are up."),
     seldom("command refused: PlanStale", "A command or registration was refused since the zone has changed since the plan.", "an operator's plan is refused as PlanChanged"),
+    mark("command refused: NotInside", "A split was refused since its key does not lie inside the partition."),
+    seldom("command refused: SplitKeyTooLong", "A split was refused since its key is longer than a key can be.", "the clients and operators of the simulation ask nothing malformed"),
     mark("command refused: PlanChanged", "An operator's plan was refused since the zone has changed since it was made."),
     seldom("command refused: PlanOverBudget", "An operator's plan was refused since too much is under way for all of it.", "few drawn zones have so many changes at once"),
     seldom("command refused: InvalidPlan", "A plan was refused that is none.", "the clients and operators of the simulation ask nothing malformed"),

@@ -423,7 +423,7 @@ impl IndexNodes {
         changes: &[Change],
         states: &[(u64, GroupState)],
     ) -> Result<(), Problem> {
-        for change in changes {
+        for (place, change) in changes.iter().enumerate() {
             let (family, key) = target(change);
             if ![keys::DATA, keys::OUTCOMES].contains(&family) {
                 continue;
@@ -450,6 +450,16 @@ impl IndexNodes {
             let heirs: Vec<_> =
                 states.iter().filter(|(_, state)| state.lineage == lineage).collect();
             if family != keys::DATA || heirs.is_empty() {
+                continue;
+            }
+            // Who learns of a split from the log writes what comes before it, and clears the child's keys at once.
+            let is_cleared = changes[place + 1..].iter().any(|later| match later {
+                Change::DeleteRange { family: of, start, end } => {
+                    *of == keys::DATA && start <= key && key < end
+                }
+                Change::Put { .. } | Change::Delete { .. } => false,
+            });
+            if is_cleared {
                 continue;
             }
             let key = keys::without_lineage(key);
