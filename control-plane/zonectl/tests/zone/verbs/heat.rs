@@ -29,7 +29,23 @@ async fn heat() {
         (is_told && text.contains("heat/")).then_some((heat, text))
     });
     let (_, (heat, text)) = tokio::join!(zonectl.json(&load), hottest);
-    has_fields(&heat, &["max_to_mean", "least_even", "hottest_node_id", "nodes", "partitions"]);
+    has_fields(
+        &heat,
+        &["max_to_mean", "least_even", "hottest_node_id", "balance", "nodes", "partitions"],
+    );
+    has_fields(
+        &heat["balance"],
+        &[
+            "state",
+            "worst_share",
+            "transfers",
+            "moves",
+            "splits",
+            "waiting",
+            "obstacles",
+            "realised_gain",
+        ],
+    );
     assert!(heat["max_to_mean"].as_f64().unwrap() > 1.05, "one key is one node's");
     for node in list(&heat["nodes"]) {
         has_fields(
