@@ -26,8 +26,10 @@ pub(super) struct Left {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Departures {
     left: BTreeMap<PartitionId, Vec<Left>>,
-    /// When partitions were split, or split off; or, if that has failed, when it may be tried again.
+    /// When partitions were split, or split off.
     split: BTreeMap<PartitionId, ZoneTime>,
+    /// When partitions could not be split.
+    unsplit: BTreeMap<PartitionId, ZoneTime>,
     /// How long whatever was changed is left alone.
     cooldown: Duration,
 }
@@ -40,10 +42,12 @@ impl Departures {
         let mut departures = Self { cooldown, ..Self::default() };
         for operation in lately_ended(state, policy) {
             if let (OperationKind::Split(split), Some(at)) = (&operation.kind, operation.ended_at) {
-                let has_failed = operation.state != OperationState::Succeeded;
-                let at = if has_failed { at.after(SPLIT_RETRY_AFTER) } else { at };
-                for half in [split.partition, split.child] {
-                    departures.split.entry(half).or_insert(at);
+                if operation.state == OperationState::Succeeded {
+                    for half in [split.partition, split.child] {
+                        departures.split.entry(half).or_insert(at);
+                    }
+                } else {
+                    departures.unsplit.entry(split.partition).or_insert(at);
                 }
             }
             let is_meant = is_meant(operation)
@@ -72,6 +76,12 @@ impl Departures {
         let left = self.of_partition(partition).iter().map(|left| left.at);
         let changed_at = left.chain(self.split.get(&partition).copied()).max();
         changed_at.map_or(ZoneTime::default(), |at| at.after(self.cooldown))
+    }
+
+    /// Whether it may be split, for all that is remembered: not soon after it could not.
+    pub fn may_be_split(&self, partition: PartitionId, now: ZoneTime) -> bool {
+        let failed_at = self.unsplit.get(&partition);
+        failed_at.is_none_or(|at| now.since(*at) >= SPLIT_RETRY_AFTER)
     }
 
     pub fn of_partition(&self, partition: PartitionId) -> &[Left] {

@@ -217,7 +217,10 @@ impl Picture {
             replicas_wanted: u8::try_from(sight.state.replication_factor()).unwrap_or(u8::MAX),
             leader: leads.and_then(|place| u8::try_from(place).ok()).unwrap_or(NO_LEADER),
             running,
-            split_left_permille: load.as_ref().map_or(0, |load| load.split_left_permille),
+            split_left_permille: load
+                .as_ref()
+                .filter(|_| departures.may_be_split(id, self.time))
+                .map_or(0, |load| load.split_left_permille),
             hottest_key_permille: hottest_key_permille(sight, id),
             leader_heat,
             follower_heat,
@@ -286,7 +289,7 @@ fn amounts(load: Option<&PartitionLoad>, stored_bytes: u64) -> (Amounts, Amounts
 
 /// By how much a short average of so few requests may be off, in thousandths. As much is known of a rate as of the
 /// requests in twice the average's mean age (an exponential average's variance is half of one report's over that),
-/// and what a request costs is known from one in eight of them, which are not all alike.
+/// and what a request costs is known from one in sixteen of them, which are not all alike.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn noise_permille(load: &PartitionLoad) -> u16 {
     const SECONDS: f64 = 2.0 * 14.4;
