@@ -34,12 +34,15 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(1);
 /// How far ahead of the partition's time a write expires that shall not be refused for its expiry.
 const EXPIRES_AHEAD_MS: u64 = 20_000;
 
+/// So much is a range epoch too high that is wrong.
+const EPOCHS_BEYOND: u64 = 1_000_000;
+
 /// What is wrong with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wrong {
     /// The key belongs to another partition.
     Key,
-    /// No partition has this range epoch.
+    /// No partition has this range epoch, nor will have.
     Epoch,
     /// The write has expired.
     Expiry,
@@ -123,7 +126,9 @@ impl Wayward {
             Wrong::Epoch | Wrong::Expiry => own_key(route),
             Wrong::Fence => return self.order(&node.address).await,
         };
-        let range_epoch = route.range_epoch + u64::from(wrong == Wrong::Epoch);
+        // Far beyond what splits can make of it while the request is on its way.
+        let beyond = if wrong == Wrong::Epoch { EPOCHS_BEYOND } else { 0 };
+        let range_epoch = route.range_epoch + beyond;
         let mut expires_at_ms = 1;
         // The second time, if need be, with an expiry that fits the partition's time.
         for _ in 0..2 {
