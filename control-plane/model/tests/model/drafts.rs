@@ -348,7 +348,8 @@ proptest! {
         }
         let draft = draft(&world);
         prop_assert_eq!(&self::draft(&world), &draft, "the same again");
-        if draft.steps.iter().all(|it| it.goal != Goal::Counts) {
+        // Of a plan that does not fit into the budgets only a part is there.
+        if draft.left_out == 0 && draft.steps.iter().all(|it| it.goal != Goal::Counts) {
             prop_assert!(draft.after <= draft.before, "{:?} {:?}", draft.before, draft.after);
         }
         let plan = steps(&draft);
