@@ -15,6 +15,23 @@ pub trait Record: Serialize + DeserializeOwned {
     fn decode_key(bytes: &[u8]) -> Option<Self::Key>;
 }
 
+/// Makes a type the record of a table that holds one at most.
+macro_rules! single_record {
+    ($record:ty, $tag:literal) => {
+        impl $crate::table::Record for $record {
+            const TAG: u8 = $tag;
+            type Key = ();
+            fn encode_key((): &()) -> Vec<u8> {
+                Vec::new()
+            }
+            fn decode_key(bytes: &[u8]) -> Option<()> {
+                bytes.is_empty().then_some(())
+            }
+        }
+    };
+}
+pub(crate) use single_record;
+
 /// A record as the store keeps it: its key (tag first), and its value, none if it is gone.
 pub type RecordChange = (Vec<u8>, Option<Vec<u8>>);
 

@@ -7,7 +7,7 @@ use crate::{
     ids::{Generation, Revision, ZoneTime},
     outcome::Outcome,
     policy::Policy,
-    table::Record,
+    table::{Record, single_record},
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,16 +43,7 @@ pub struct Brake {
     pub overridden_until: Option<ZoneTime>,
 }
 
-impl Record for Zone {
-    const TAG: u8 = 1;
-    type Key = ();
-    fn encode_key((): &()) -> Vec<u8> {
-        Vec::new()
-    }
-    fn decode_key(bytes: &[u8]) -> Option<()> {
-        bytes.is_empty().then_some(())
-    }
-}
+single_record!(Zone, 1);
 
 /// The outcome of a command that carried an idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,18 +1,9 @@
 //! What the next leader of the control plane has to know of balancing. Without it each new one would look once more
 //! for what has already been found not to be there.
 
-use crate::{balance::Memory, state::ZoneState, table::Record};
+use crate::{balance::Memory, state::ZoneState, table::single_record};
 
-impl Record for Memory {
-    const TAG: u8 = 10;
-    type Key = ();
-    fn encode_key((): &()) -> Vec<u8> {
-        Vec::new()
-    }
-    fn decode_key(bytes: &[u8]) -> Option<()> {
-        bytes.is_empty().then_some(())
-    }
-}
+single_record!(Memory, 10);
 
 impl ZoneState {
     /// What the balancer has written down; none before there was any load.

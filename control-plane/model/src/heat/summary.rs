@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{DIMENSIONS, Rates, zone::ZoneHeat};
-use crate::{ids::PartitionId, state::ZoneState, table::Record};
+use crate::{ids::PartitionId, state::ZoneState, table::single_record};
 
 /// The most partitions in a summary.
 pub const PARTITIONS_MAX: usize = 1_000;
@@ -73,16 +73,7 @@ pub struct Summary {
     entries: Vec<SummaryEntry>,
 }
 
-impl Record for Summary {
-    const TAG: u8 = 8;
-    type Key = ();
-    fn encode_key((): &()) -> Vec<u8> {
-        Vec::new()
-    }
-    fn decode_key(bytes: &[u8]) -> Option<()> {
-        bytes.is_empty().then_some(())
-    }
-}
+single_record!(Summary, 8);
 
 impl ZoneState {
     /// What was last written down of load; none before there was any.

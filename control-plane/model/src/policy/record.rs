@@ -5,7 +5,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use super::{FIELDS, FIRST_VERSION, PolicyValues, WholePolicy, field_named};
-use crate::{balance::BalancePolicy, state::ZoneState, table::Record};
+use crate::{balance::BalancePolicy, state::ZoneState, table::single_record};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyRecord {
@@ -21,16 +21,7 @@ impl Default for PolicyRecord {
     }
 }
 
-impl Record for PolicyRecord {
-    const TAG: u8 = 9;
-    type Key = ();
-    fn encode_key((): &()) -> Vec<u8> {
-        Vec::new()
-    }
-    fn decode_key(bytes: &[u8]) -> Option<()> {
-        bytes.is_empty().then_some(())
-    }
-}
+single_record!(PolicyRecord, 9);
 
 /// The fields of the balance policy, by name.
 pub(super) fn balance_values(balance: &BalancePolicy) -> PolicyValues {

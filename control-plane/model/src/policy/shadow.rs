@@ -9,7 +9,7 @@ use crate::{
     ids::{Revision, WallTime, ZoneTime},
     outcome::Refusal,
     state::ZoneState,
-    table::Record,
+    table::single_record,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,16 +32,7 @@ impl ShadowPolicy {
     }
 }
 
-impl Record for ShadowPolicy {
-    const TAG: u8 = 11;
-    type Key = ();
-    fn encode_key((): &()) -> Vec<u8> {
-        Vec::new()
-    }
-    fn decode_key(bytes: &[u8]) -> Option<()> {
-        bytes.is_empty().then_some(())
-    }
-}
+single_record!(ShadowPolicy, 11);
 
 impl ZoneState {
     pub fn shadow_policy(&self) -> Option<&ShadowPolicy> {
