@@ -20,7 +20,7 @@ PAGE_SECONDS_MAX=${PAGE_SECONDS_MAX:-100}
 PAGES=(README.md runbooks/drain-a-node.md runbooks/index-node-lost.md runbooks/index-node-slow.md
     runbooks/control-plane-leader-lost.md runbooks/policy.md
     runbooks/control-plane-down.md runbooks/build-a-zone.md runbooks/rebalance.md runbooks/plan-offline.md
-    runbooks/split-a-partition.md)
+    runbooks/split-a-partition.md runbooks/load-is-uneven.md)
 [ $# -eq 0 ] || PAGES=("$@")
 
 for program in awk curl grep mktemp python3 sed setsid timeout; do

@@ -266,7 +266,8 @@ async fn measure(what: &str, turns: TurnLimits, hot_writers: u64) {
 
 #[tokio::main]
 async fn main() {
-    let unlimited = TurnLimits { crowd: usize::MAX, of_one_key: usize::MAX, waiting_of_one_key: 0 };
+    let unlimited =
+        TurnLimits { crowd: usize::MAX, of_one_key: usize::MAX, ..TurnLimits::default() };
     let usual = TurnLimits::default();
     for round in 1..=3 {
         println!("round {round}");

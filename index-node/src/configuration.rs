@@ -72,7 +72,7 @@ pub struct RaftSettings {
 #[serde(deny_unknown_fields, default)]
 pub struct HotKeySettings {
     /// With so many requests of a partition under way others would have to wait, and a key that has its share
-    /// waits instead.
+    /// waits instead. While all ask for one key, it may have four times as many.
     pub partition_crowd: u32,
     /// A key's share: so many of its requests are under way in a crowd.
     pub key_share: u32,

@@ -244,11 +244,11 @@ impl Start {
             election_timeout_max: Duration::from_millis(raft.election_timeout_max_ms),
             log_entries_per_snapshot: raft.entries_per_snapshot,
             log_entries_kept: raft.entries_kept,
-            turns: TurnLimits {
-                crowd: requests(hot_keys.partition_crowd),
-                of_one_key: requests(hot_keys.key_share),
-                waiting_of_one_key: requests(hot_keys.key_waiting_max),
-            },
+            turns: TurnLimits::new(
+                requests(hot_keys.partition_crowd),
+                requests(hot_keys.key_share),
+                requests(hot_keys.key_waiting_max),
+            ),
             turn_wait_max: Duration::from_millis(hot_keys.key_wait_max_ms),
             ..EngineOptions::default()
         }

@@ -2,7 +2,7 @@
 
 use crate::ids::{NodeId, PartitionId};
 
-use super::snapshot::{DIMENSION_NAMES, Memory};
+use super::snapshot::{Amounts, DIMENSION_NAMES, Memory};
 
 /// Why something is done; the first is the most urgent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,6 +67,8 @@ pub struct BalanceAction {
     pub to: End,
     /// Bytes that are copied.
     pub bytes: u64,
+    /// What the partition's leader bears when this is planned.
+    pub leader_heat: Amounts,
     /// The column that matters: a dimension, then leaders, then replicas.
     pub column: usize,
     /// By how much the more loaded of both nodes is relieved, in thousandths of the mean.
@@ -140,7 +142,19 @@ impl BalanceAction {
                 other.partition, other.to, other.from_after_permille, other.to_after_permille
             ),
         };
-        format!("{why}: {what}{exchange}; {effect}; {rejected}")
+        format!("{why}: {what}{exchange}; {effect}; {rejected}{}", self.bears())
+    }
+
+    /// The partition's heat at the time, for whoever reads its history.
+    fn bears(&self) -> String {
+        let [reads, writes, bytes, processor_us, _] = self.leader_heat;
+        if reads + writes + processor_us == 0 {
+            return String::new();
+        }
+        let cores = processor_us as f64 / 1e6;
+        format!(
+            "; its leader bears {reads} reads/s, {writes} writes/s, {bytes} bytes/s, {cores:.3} cores"
+        )
     }
 }
 

@@ -13,7 +13,9 @@ use super::{
 /// Proposes a split or a throttle for what keeps a node above its share, or names it. Returns whether it
 /// was one partition that does.
 pub(super) fn divide(work: &mut Work<'_>, source: &Source) -> bool {
-    if source.stress <= f64::from(work.policy.act_above_permille) / 1_000.0 {
+    // What only noise makes of a node is no reason to cut anything.
+    let above = f64::from(work.policy.act_above_permille) / 1_000.0 + work.noise_of(source.node);
+    if source.stress <= above {
         return false;
     }
     let large = f64::from(work.policy.split_load_permille) / 1_000.0;

@@ -4,7 +4,7 @@
 //! the one that makes the zone most even for what it costs is taken.
 
 use super::{
-    action::{Goal, Hindrance, Tool},
+    action::{BalanceAction, Goal, Hindrance, Tool},
     divide::divide,
     exchange::exchange,
     measure::{COLUMNS, HEAT, LEADERS, REPLICAS, burden},
@@ -51,7 +51,9 @@ pub(super) fn relieve(work: &mut Work<'_>, goal: Goal) -> bool {
             }
         }
     }
-    is_waiting || work.actions[before..].iter().any(|action| action.from.node != action.to.node)
+    // A throttle leaves everything where it is; the halves of a split are there to be spread.
+    let goes_on = |action: &BalanceAction| !matches!(action.tool, Tool::Throttle { .. });
+    is_waiting || work.actions[before..].iter().any(goes_on)
 }
 
 /// The nodes above a share, the most loaded first.

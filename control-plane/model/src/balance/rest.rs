@@ -16,8 +16,9 @@ use super::{
 };
 use crate::ids::{NodeId, ZoneTime, millis};
 
-/// A load that is off by more than this part of what it was, in thousandths, is another load.
-const LOAD_CHANGE_PERMILLE: u64 = 100;
+/// A load that is off by more than this part of what it was, in thousandths, is another load. What requests cost
+/// on a machine that others use as well goes up and down by a fifth; where that makes nodes uneven, they stand out.
+const LOAD_CHANGE_PERMILLE: u64 = 300;
 
 /// What is seen of one node among many over hours is off by more than usual: by so many times.
 const NOISE_TIMES: f64 = 3.0;

@@ -240,6 +240,7 @@ impl<'a> Work<'a> {
             from: end(chosen.from, from_before, from_after),
             to: end(chosen.to, to_before, to_after),
             bytes,
+            leader_heat: partition.leader_heat,
             column,
             gain_permille: permille(chosen.gain.max(0.0)),
             exchanged_with: exchanged_with.map(|index| self.partition(index).id),

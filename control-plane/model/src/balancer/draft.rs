@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     apply::{PlanBudget, REASON_BYTES_MAX, STEPS_MAX},
     balance::{
-        BalanceAction, BalancePlan, BalancePolicy, End, Goal, NodeOutlook, Obstacle, RehearsedStep,
-        Score, Tool,
+        BalanceAction, BalancePlan, BalancePolicy, End, Goal, NodeOutlook, Obstacle, Rehearsal,
+        RehearsedStep, Score, Tool,
     },
     command::{PlannedChange, PlannedStep},
     ids::{NodeId, PartitionId},
@@ -137,9 +137,20 @@ impl Balancer {
         let wishes = wishes(sight, plan, is_by_load);
         let wished = wishes.len();
         let mut chooser = Chooser::of(sight, picture, Departures::of(sight.state, &self.policy));
-        let chosen = chooser.choose(wishes);
-        let rehearsed: Vec<RehearsedStep> = chosen.iter().map(|(_, _, step)| *step).collect();
-        let rehearsal = picture.planner().rehearse(&request.policy, &rehearsed).unwrap_or_default();
+        let mut chosen = chooser.choose(wishes);
+        let rehearsed = |chosen: &[Chosen]| {
+            let steps: Vec<RehearsedStep> = chosen.iter().map(|(_, _, step)| *step).collect();
+            picture.planner().rehearse(&request.policy, &steps).unwrap_or_default()
+        };
+        let mut rehearsal = rehearsed(&chosen);
+        // What was to come may have made room for what is left.
+        let is_part = chosen.len() < wished;
+        while is_part
+            && rehearsal.after > rehearsal.before
+            && without_worst(&mut chosen, &rehearsal)
+        {
+            rehearsal = rehearsed(&chosen);
+        }
         let steps = chosen.into_iter().zip(&rehearsal.actions).map(|((step, goal, _), action)| {
             let (from, to, bytes) = (action.from, action.to, action.bytes);
             DraftStep { step, goal, from, to, column: action.column_name(), bytes }
@@ -160,6 +171,25 @@ impl Balancer {
             effort: request.effort,
         }
     }
+}
+
+/// A step, and the same for a rehearsal.
+type Chosen = (PlannedStep, Goal, RehearsedStep);
+
+/// Takes the last step out that brings load to the most loaded node, with what it was to be exchanged for. Returns
+/// whether there was one; where only numbers count, there is none.
+fn without_worst(chosen: &mut Vec<Chosen>, rehearsal: &Rehearsal) -> bool {
+    let worst = rehearsal.nodes.iter().max_by_key(|node| (node.after.share_permille, node.node));
+    let brings = |(step, goal, _): &Chosen| {
+        *goal != Goal::Counts && worst.is_some_and(|worst| step.change.to() == worst.node)
+    };
+    let last = chosen.iter().rposition(brings);
+    // A node that is only left with what it had needs another step's place: the last one's.
+    let last = last.or_else(|| chosen.iter().rposition(|(_, goal, _)| *goal != Goal::Counts));
+    let Some(last) = last else { return false };
+    let (step, ..) = chosen.remove(last);
+    chosen.retain(|(other, ..)| other.exchanged_with != Some(step.partition));
+    true
 }
 
 /// What the plan wants. Without load, numbers of leaders are evened out exactly.
@@ -218,7 +248,7 @@ impl<'a> Chooser<'a> {
     }
 
     /// Steps that can be applied together. Two partitions that are exchanged go both, or neither.
-    fn choose(&mut self, wishes: Vec<Wish>) -> Vec<(PlannedStep, Goal, RehearsedStep)> {
+    fn choose(&mut self, wishes: Vec<Wish>) -> Vec<Chosen> {
         let mut able: BTreeMap<PartitionId, (PlannedStep, RehearsedStep)> = BTreeMap::new();
         let mut sequence = Vec::new();
         for wish in wishes {

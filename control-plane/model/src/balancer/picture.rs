@@ -293,7 +293,7 @@ fn amounts(load: Option<&PartitionLoad>, stored_bytes: u64) -> (Amounts, Amounts
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn noise_permille(load: &PartitionLoad) -> u16 {
     const SECONDS: f64 = 2.0 * 14.4;
-    const SAMPLING: f64 = 1.5;
+    const SAMPLING: f64 = 2.0;
     let requests = (load.short.reads_per_second + load.short.writes_per_second) * SECONDS;
     let part = SAMPLING / requests.max(1.0).sqrt();
     (part.min(1.0) * 1_000.0) as u16
@@ -359,8 +359,8 @@ mod tests {
 
     #[test]
     fn of_few_requests_little_is_known() {
-        assert_eq!(noise_permille(&load(0.0, 0.0)), 62);
-        assert_eq!(noise_permille(&load(9_980.0, 0.0)), 2);
+        assert_eq!(noise_permille(&load(0.0, 0.0)), 83);
+        assert_eq!(noise_permille(&load(9_980.0, 0.0)), 3);
         let none = PartitionLoad { short: Rates::default(), ..load(0.0, 0.0) };
         assert_eq!(noise_permille(&none), 1_000);
     }

@@ -234,7 +234,7 @@ fn a_partition_that_is_too_large_a_piece_is_split_and_its_halves_are_spread() {
     assert!(worst_permille(&world) <= 1_050, "{:?}", world.spent());
     let operations = world.state.operations().iter().map(|(_, operation)| operation);
     let splits: Vec<_> = operations.filter(|operation| operation.split().is_some()).collect();
-    assert!((2..=7).contains(&splits.len()), "{splits:?}");
+    assert!((2..=7).contains(&splits.len()), "{}: {splits:?}", splits.len());
     for split in &splits {
         assert_eq!((split.origin, split.state), (Origin::Heat, OperationState::Succeeded));
         assert!(split.reason.contains("is split"), "{}", split.reason);

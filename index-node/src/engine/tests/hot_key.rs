@@ -15,7 +15,13 @@ use crate::engine::{
     turns::{Turn, TurnLimits, Turned},
 };
 
-const LIMITS: TurnLimits = TurnLimits { crowd: 8, of_one_key: 4, waiting_of_one_key: 4 };
+const LIMITS: TurnLimits = TurnLimits {
+    crowd: 8,
+    of_one_key: 4,
+    alone: 8,
+    alone_after: usize::MAX,
+    waiting_of_one_key: 4,
+};
 
 async fn zone(nodes: u64) -> (Zone, u64, Arc<Replica>) {
     let options = EngineOptions { turns: LIMITS, ..EngineOptions::default() };

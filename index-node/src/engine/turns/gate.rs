@@ -126,7 +126,13 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: TurnLimits = TurnLimits { crowd: 2, of_one_key: 1, waiting_of_one_key: 2 };
+    const LIMITS: TurnLimits = TurnLimits {
+        crowd: 2,
+        of_one_key: 1,
+        alone: 2,
+        alone_after: usize::MAX,
+        waiting_of_one_key: 2,
+    };
     const LIMIT: Duration = Duration::from_millis(50);
 
     fn hot() -> Bytes {

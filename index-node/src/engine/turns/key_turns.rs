@@ -3,6 +3,7 @@
 //! Invariants:
 //! - A key waits only while the partition is crowded and the key has its share of turns: whenever a request
 //!   waits, neither is the crowd smaller nor has its key less.
+//! - A key that has been alone for long makes nobody wait, and has more turns until somebody else comes.
 //! - So a key that has less than its share never waits, whatever other keys do.
 //! - And with few requests under way nobody waits.
 //! - Only keys with requests here are known.
@@ -16,15 +17,28 @@ use bytes::Bytes;
 pub struct TurnLimits {
     /// With so many under way the partition is crowded: others have to wait.
     pub crowd: usize,
-    /// So many of one key have a turn in a crowd. Alone, a key may have as many as make a crowd.
+    /// So many of one key have a turn in a crowd.
     pub of_one_key: usize,
+    /// So many make a crowd while nobody asks for another key; never fewer than the first number. Whoever comes
+    /// then waits for no more than these once.
+    pub alone: usize,
+    /// So many requests in a row for one key mean that nobody does.
+    pub alone_after: usize,
     /// So many of one key may wait.
     pub waiting_of_one_key: usize,
 }
 
+impl TurnLimits {
+    /// A key that is alone may have four crowds under way, and is alone after eight.
+    pub fn new(crowd: usize, of_one_key: usize, waiting_of_one_key: usize) -> Self {
+        let (alone, alone_after) = (crowd.saturating_mul(4), crowd.saturating_mul(8));
+        Self { crowd, of_one_key, alone, alone_after, waiting_of_one_key }
+    }
+}
+
 impl Default for TurnLimits {
     fn default() -> Self {
-        Self { crowd: 128, of_one_key: 64, waiting_of_one_key: 256 }
+        Self::new(128, 64, 256)
     }
 }
 
@@ -58,6 +72,9 @@ pub struct KeyTurns<W> {
     /// The longest wait first.
     waiting: BTreeMap<Ticket, (Bytes, W)>,
     next: u64,
+    /// The key of the last request, and how many were for it in a row.
+    last: Bytes,
+    in_a_row: usize,
 }
 
 impl<W> KeyTurns<W> {
@@ -65,16 +82,27 @@ impl<W> KeyTurns<W> {
         let (keys, waiting) = (BTreeMap::new(), BTreeMap::new());
         // Without a turn at all, a key would wait for ever.
         let of_one_key = limits.of_one_key.max(1);
-        let limits = TurnLimits { of_one_key, ..limits };
-        Self { limits, under_way: 0, keys, waiting, next: 0 }
+        let limits = TurnLimits { of_one_key, alone: limits.alone.max(limits.crowd), ..limits };
+        let (last, in_a_row) = (Bytes::new(), 0);
+        Self { limits, under_way: 0, keys, waiting, next: 0, last, in_a_row }
     }
 
     fn is_crowded(&self) -> bool {
-        self.under_way >= self.limits.crowd
+        let is_alone = self.in_a_row >= self.limits.alone_after;
+        self.under_way >= if is_alone { self.limits.alone } else { self.limits.crowd }
+    }
+
+    fn note(&mut self, key: &Bytes) {
+        if self.last == *key {
+            self.in_a_row = self.in_a_row.saturating_add(1);
+        } else {
+            (self.last, self.in_a_row) = (key.clone(), 1);
+        }
     }
 
     /// A request comes in. If it has to wait, `channel` makes how it is told, and what it is told by.
     pub fn arrive<R>(&mut self, key: &Bytes, channel: impl FnOnce() -> (W, R)) -> Arrival<R> {
+        self.note(key);
         let crowded = self.is_crowded();
         let Some(one) = self.keys.get_mut(key) else {
             self.keys.insert(key.clone(), OneKey { under_way: 1, waiting: VecDeque::new() });
@@ -140,7 +168,14 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: TurnLimits = TurnLimits { crowd: 6, of_one_key: 3, waiting_of_one_key: 4 };
+    /// Nobody is ever alone.
+    const LIMITS: TurnLimits = TurnLimits {
+        crowd: 6,
+        of_one_key: 3,
+        alone: 12,
+        alone_after: usize::MAX,
+        waiting_of_one_key: 4,
+    };
 
     fn key(number: u8) -> Bytes {
         vec![number].into()
@@ -200,12 +235,13 @@ mod tests {
 
         fn check(&self) {
             let limits = self.turns.limits;
+            let most = if limits.alone_after == usize::MAX { limits.crowd } else { limits.alone };
             assert_eq!(self.turns.under_way(), self.admitted.len());
             assert_eq!(self.turns.waiting.len(), self.waiting.len());
             for of in 0..=u8::MAX {
                 let (admitted, waiting) = (self.admitted_of(of), self.waiting_of(of));
                 assert_eq!(self.turns.keys.contains_key(&key(of)), admitted + waiting > 0, "{of}");
-                assert!(admitted <= limits.crowd, "alone it makes a crowd, and no more");
+                assert!(admitted <= most, "alone it makes a crowd, and no more");
                 assert!(waiting <= limits.waiting_of_one_key, "bounded");
                 if waiting > 0 {
                     assert!(self.admitted.len() >= limits.crowd, "{of} waits though there is room");
@@ -237,6 +273,26 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_alone_has_more_turns_until_another_one_comes() {
+        let mut account = Account::new(TurnLimits { alone_after: 8, ..LIMITS });
+        for _ in 0..6 {
+            assert_eq!(account.arrive(1), Arrival::Admitted);
+        }
+        // The seventh in a row waits; from the eighth on nobody else is there.
+        assert!(matches!(account.arrive(1), Arrival::Waits(..)));
+        for _ in 0..6 {
+            assert_eq!(account.arrive(1), Arrival::Admitted);
+        }
+        assert!(matches!(account.arrive(1), Arrival::Waits(..)), "this is bounded, too");
+        assert_eq!(account.arrive(2), Arrival::Admitted);
+        for _ in 0..7 {
+            assert_eq!(account.leave(0), None, "down to what makes a crowd");
+        }
+        assert_eq!(account.leave(0), Some(1));
+        account.check();
+    }
+
+    #[test]
     fn room_goes_to_whoever_has_waited_the_longest() {
         let mut account = Account::new(TurnLimits { of_one_key: 2, ..LIMITS });
         for of in [1, 1, 1, 2, 2, 2] {
@@ -261,16 +317,23 @@ mod tests {
             crowd in 1_usize..8,
             of_one_key in 1_usize..8,
             waiting_of_one_key in 0_usize..5,
+            alone_after in prop_oneof![Just(usize::MAX), 1_usize..6],
             steps in prop::collection::vec((0_u8..4, 0_u8..8, any::<prop::sample::Index>()), 1..200),
         ) {
             let of_one_key = of_one_key.min(crowd);
-            let mut account = Account::new(TurnLimits { crowd, of_one_key, waiting_of_one_key });
+            let alone = 2 * crowd;
+            let limits = TurnLimits { crowd, of_one_key, alone, alone_after, waiting_of_one_key };
+            let mut account = Account::new(limits);
+            let (mut last, mut in_a_row) = (None, 0);
             for (step, of, index) in steps {
                 // Half of all requests are for one key.
                 let of = of.saturating_sub(3);
                 match step {
                     0 | 1 => {
-                        let room = account.admitted.len() < crowd;
+                        in_a_row = if last == Some(of) { in_a_row + 1 } else { 1 };
+                        last = Some(of);
+                        let most = if in_a_row >= alone_after { alone } else { crowd };
+                        let room = account.admitted.len() < most;
                         let below = account.admitted_of(of) < of_one_key;
                         let arrival = account.arrive(of);
                         prop_assert_eq!(arrival == Arrival::Admitted, room || below);

@@ -92,7 +92,7 @@ fn another_load_ends_the_rest_of_a_zone_that_could_not_be_made_even() {
     assert_eq!(steps(&mut zone, 500), 0);
     for view in &mut zone.snapshot.partitions {
         for amount in &mut view.leader_heat[..=PROCESSOR] {
-            *amount = *amount * 5 / 4;
+            *amount = *amount * 7 / 5;
         }
     }
     let made = (0..10).map(|_| step(&mut zone, &BalancePolicy::default()));

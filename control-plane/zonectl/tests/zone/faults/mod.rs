@@ -3,6 +3,7 @@
 
 mod index_nodes;
 mod leaders;
+mod load;
 mod outages;
 mod plans;
 mod quiet;

@@ -76,7 +76,7 @@ pub struct Fingerprint {
     placements: Placements,
     nodes: Vec<(u64, String, &'static str, &'static str, String, u64)>,
     last_event: u64,
-    last_operation: u64,
+    pub last_operation: u64,
 }
 
 /// A zone's processes. All are killed, and the directory goes, when it is dropped.
@@ -181,11 +181,27 @@ impl TestZone {
         Self { processes, environment: Environment::production(), place, _room: room }
     }
 
-    /// A zone that is made, and healthy.
+    /// A zone that is made, and healthy. Whatever its tests ask of it, it counts as without load: it moves
+    /// nothing but what a test does, and what makes numbers of leaderships even.
     pub async fn start(shape: Shape) -> Self {
         let mut zone = Self::prepare(shape.members, shape.index_nodes).await;
         zone.bring_up(&shape).await;
+        zone.set_balance("numbers, not load", |balance| balance.idle_permille = Some(1_000)).await;
         zone
+    }
+
+    /// Changes the part of the zone's policy that is for balance.
+    pub async fn set_balance(&self, reason: &str, change: impl FnOnce(&mut v1::BalancePolicy)) {
+        let admin = self.admin();
+        let mut policy =
+            admin.get_policy(v1::GetPolicyRequest {}).await.unwrap().policy.expect("a policy");
+        change(policy.balance.as_mut().expect("a part for balance"));
+        let request = v1::SetPolicyRequest {
+            policy: Some(policy),
+            reason: reason.into(),
+            ..Default::default()
+        };
+        admin.set_policy(request).await.unwrap();
     }
 
     /// Starts what does not run, makes the zone if it is not made, and waits until it is healthy.
