@@ -5,7 +5,9 @@
 //! [`flow`]). It is deterministic, and an assignment that is as even as possible is left exactly as it
 //! is: it settles.
 //!
-//! Nodes that may not lead (draining, not up) are emptied as far as their partitions have another voter.
+//! Nodes that may not lead (draining, not up) are emptied as far as their partitions have another voter. While a
+//! node is slow or has just been, nothing else moves: soon it takes leaderships again, and what was evened out
+//! without it would move once more.
 //!
 //! A leadership goes only to a replica that its leader knows to be close behind and to follow, and not
 //! again at once to one that has just failed to take it (see [`backoff`]).
@@ -23,7 +25,7 @@ use planted::Bug;
 use crate::{
     command::TransferProposal,
     ids::{NodeId, PartitionId},
-    node::Administrative,
+    node::{Administrative, NodeState},
     observation::ZoneView,
     operation::OperationKind,
     partition::Partition,
@@ -68,13 +70,18 @@ pub fn are_even(state: &ZoneState) -> bool {
 /// The plan for the zone as it is now.
 pub fn plan(state: &ZoneState, view: &ZoneView, now: Duration) -> LeaderPlan {
     let takers = Takers::of(state, view);
+    let is_passing = is_passing(state);
     let mut fixed: BTreeMap<NodeId, u32> = BTreeMap::new();
     let mut seats = Vec::new();
     for (id, partition) in state.partitions().iter() {
         if let Some(node) = destination(state, partition) {
             *fixed.entry(node).or_default() += 1;
         } else if let Some(seat) = takers.seat(view, *id, partition, now) {
-            seats.push(seat);
+            if is_passing && takers.leading.contains(&seat.current) {
+                *fixed.entry(seat.current).or_default() += 1;
+            } else {
+                seats.push(seat);
+            }
         } else if let Some(leader) = view.leader(*id) {
             *fixed.entry(leader.replica.node).or_default() += 1;
         }
@@ -106,6 +113,14 @@ pub fn plan(state: &ZoneState, view: &ZoneView, now: Duration) -> LeaderPlan {
         .map(|(seat, to)| transfer(state, seat, *to, &before, &after))
         .collect();
     LeaderPlan { transfers, before, after }
+}
+
+/// Whether a node that takes part is worse than its peers for now.
+fn is_passing(state: &ZoneState) -> bool {
+    state.nodes().iter().any(|(_, node)| {
+        node.administrative == Administrative::Active
+            && matches!(node.liveness.state, NodeState::Slow | NodeState::Recovering)
+    })
 }
 
 /// Who can take leaderships now.
