@@ -24,6 +24,12 @@ impl Applier<'_> {
         if differences.is_empty() {
             return Ok(Applied::PolicySet { version });
         }
+        // What the policy before found not worth doing, this one may; also under the next leader.
+        if *self.state.balance_policy() != policy.balance
+            && let Some(memory) = self.state.balance_memory().cloned()
+        {
+            self.state.balance.insert((), memory.without_rest());
+        }
         let zone = self.state.zone.get_mut(&());
         zone.expect("only `init` is applied before there is a zone").policy = policy.zone;
         self.state.policies.insert((), PolicyRecord { version, balance: policy.balance });

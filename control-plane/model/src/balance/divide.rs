@@ -34,8 +34,8 @@ pub(super) fn divide(work: &mut Work<'_>, source: &Source) -> bool {
         return false;
     }
     let tool = if is_hot_key {
+        work.hinder(source.goal, source.node, Some(index), Hindrance::HotKey);
         if !work.is_overloaded(source.node) {
-            work.hinder(source.goal, source.node, Some(index), Hindrance::HotKey);
             return true;
         }
         Tool::Throttle { keep_permille: keep_permille(work, source, partition) }

@@ -112,8 +112,7 @@ impl Planner {
         effort: u64,
         evens_out: bool,
     ) -> Result<BalancePlan, InvalidPolicy> {
-        let memory =
-            Memory { is_settling: true, rest: None, counts_rest: None, ..self.memory.clone() };
+        let memory = Memory { is_settling: true, ..self.memory.clone().without_rest() };
         self.plan_goals(&memory, policy, seed, effort, evens_out, |_| ()).map(|(plan, ())| plan)
     }
 

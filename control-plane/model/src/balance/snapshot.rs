@@ -188,6 +188,12 @@ impl Memory {
         Self { above_since: None, rest, ..self }
     }
 
+    /// Nothing is known not to be worth doing.
+    #[must_use]
+    pub fn without_rest(self) -> Self {
+        Self { rest: None, counts_rest: None, ..self }
+    }
+
     /// Takes in what a plan has promised and what came of it, as a moving average over about eight plans.
     /// A plan that promised nothing changes nothing.
     pub fn judged(self, promised_permille: u32, realised_permille: u32) -> Self {

@@ -145,10 +145,7 @@ impl Balancer {
         let mut rehearsal = rehearsed(&chosen);
         // What was to come may have made room for what is left.
         let is_part = chosen.len() < wished;
-        while is_part
-            && rehearsal.after > rehearsal.before
-            && without_worst(&mut chosen, &rehearsal)
-        {
+        while is_part && is_worse(&rehearsal) && without_worst(&mut chosen, &rehearsal) {
             rehearsal = rehearsed(&chosen);
         }
         let steps = chosen.into_iter().zip(&rehearsal.actions).map(|((step, goal, _), action)| {
@@ -175,6 +172,12 @@ impl Balancer {
 
 /// A step, and the same for a rehearsal.
 type Chosen = (PlannedStep, Goal, RehearsedStep);
+
+/// Whether the zone is worse off afterwards, by more than a thousandth of the mean where load is concerned.
+fn is_worse(rehearsal: &Rehearsal) -> bool {
+    let Rehearsal { before, after, .. } = rehearsal;
+    Score { worst_share_ppm: after.worst_share_ppm.saturating_sub(1_000), ..*after } > *before
+}
 
 /// Takes the last step out that brings load to the most loaded node, with what it was to be exchanged for. Returns
 /// whether there was one; where only numbers count, there is none.

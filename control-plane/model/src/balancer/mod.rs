@@ -111,8 +111,7 @@ impl Balancer {
         if self.policy != *sight.state.balance_policy() {
             self.policy = sight.state.balance_policy().clone();
             // What the policy before found not worth doing, this one may.
-            let memory = self.picture.planner().memory();
-            let memory = Memory { rest: None, counts_rest: None, ..memory.clone() };
+            let memory = self.picture.planner().memory().clone().without_rest();
             self.picture.apply(Change::Memory { memory });
         }
         match sight.state.shadow_policy() {

@@ -65,9 +65,11 @@ pub(super) fn of(
     policy: &BalancePolicy,
 ) -> Proposals {
     let mut filter = Filter::of(sight, picture, departures);
-    // What safety needs is done by others.
-    let meant: Vec<&BalanceAction> =
-        plan.actions.iter().filter(|action| action.goal != Goal::Safety).collect();
+    // What safety needs is done by others; hot keys are throttled by the nodes themselves, request by request.
+    let is_meant = |action: &&BalanceAction| {
+        action.goal != Goal::Safety && !matches!(action.tool, Tool::Throttle { .. })
+    };
+    let meant: Vec<&BalanceAction> = plan.actions.iter().filter(is_meant).collect();
     let has_load = picture.planner().is_loaded(policy);
     let mut able: BTreeSet<PartitionId> = BTreeSet::new();
     for action in &meant {

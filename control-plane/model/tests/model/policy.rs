@@ -203,6 +203,24 @@ fn the_balancer_follows_it() {
     assert_eq!(moved(&world), 2);
 }
 
+/// The next leader of the control plane knows of a rest only by what is replicated.
+#[test]
+fn another_policy_of_balance_ends_the_rest_wherever_it_is_remembered() {
+    let mut world = World::new(12, 3, &["a", "b", "c"]);
+    world.settle(600);
+    for partition in world.state.partitions_led_by(NodeId(1)).collect::<Vec<_>>() {
+        let load = ToyLoad { request_cpu_us: 200_000, apply_cpu_us: 0 };
+        world.loads.insert(partition, load);
+    }
+    world.run(1_800);
+    let rests = |world: &World| world.state.balance_memory().is_some_and(|it| it.rest.is_some());
+    assert!(rests(&world));
+    set(&mut world, &[("events_max", 2_000)]).expect("possible");
+    assert!(rests(&world), "that is not about balance");
+    set(&mut world, &[("balance.gain_min_permille", 10)]).expect("possible");
+    assert!(!rests(&world));
+}
+
 #[test]
 fn a_smaller_ledger_is_shortened_at_once() {
     let mut world = zone();

@@ -184,6 +184,11 @@ fn one_hot_key_is_slowed_down_and_not_moved() {
     let Tool::Throttle { keep_permille } = of_it[0].tool else { panic!("{of_it:?}") };
     assert!(keep_permille < 900, "{keep_permille}");
     assert!(of_it[0].reason().contains("is slowed down to"));
+    let names = made.obstacles.iter().filter(|found| found.hindrance == Hindrance::HotKey);
+    assert_eq!(
+        names.map(|found| found.partition).collect::<Vec<_>>(),
+        [Some(zone.snapshot.partitions[place].id)]
+    );
     settle(&mut zone, &policy(), 100);
     let after = &zone.snapshot.partitions[place];
     assert_eq!((after.replicas(), after.leader), (before.replicas(), before.leader));
@@ -223,6 +228,18 @@ fn a_partition_that_is_too_hot_for_any_node_is_split() {
     let made = step(&mut zone, &policy());
     assert!(made.obstacles.iter().any(|found| found.hindrance == Hindrance::Indivisible
         && found.partition == Some(PartitionId(place as u64 + 1))));
+}
+
+#[test]
+fn what_may_be_only_noise_is_not_split() {
+    for (noise_permille, splits) in [(0, true), (1_000, false)] {
+        let mut zone = settled(EVEN, 5);
+        let place = with_hot_partition(&mut zone, |view| view.split_left_permille = 480);
+        zone.snapshot.partitions[place].noise_permille = noise_permille;
+        let made = (0..5).flat_map(|_| step(&mut zone, &policy()).actions);
+        let divides = made.filter(|action| matches!(action.tool, Tool::Split { .. })).count() > 0;
+        assert_eq!(divides, splits, "off by {noise_permille} ‰");
+    }
 }
 
 #[test]
