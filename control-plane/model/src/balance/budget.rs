@@ -78,6 +78,11 @@ impl Budget {
         bytes <= self.bytes_left || !self.is_begun
     }
 
+    /// Whether two partitions can be copied, in one plan: that a plan may copy one of any size goes for one alone.
+    pub fn has_bytes_for_both(&self, one: &PartitionView, other: &PartitionView) -> bool {
+        one.copied_bytes().saturating_add(other.copied_bytes()) <= self.bytes_left
+    }
+
     /// Whether a node has room for so many bytes while nothing that is leaving has left yet.
     pub fn has_room(
         &self,

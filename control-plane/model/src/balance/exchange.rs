@@ -58,6 +58,9 @@ pub(super) fn exchange(
                         continue;
                     }
                     let came = work.partition(back.index);
+                    if moves == 2 && !work.budget.has_bytes_for_both(partition, came) {
+                        continue;
+                    }
                     let piece = Piece::new(came, back.index, back.tool, to);
                     let floor = away_price.max(back.price());
                     if let Some(found) = source.weigh(work, &away, Some(&piece), to, floor) {

@@ -1,4 +1,5 @@
-//! Relieving nodes, the most loaded first: leaderships, then replicas, then exchanges, then splits.
+//! Relieving nodes, the most loaded first: leaderships, then replicas, then splits; and exchanges where nothing of
+//! that is left.
 //!
 //! A node gives one thing at a time until it is at the policy's stop. Among the changes that bring enough,
 //! the one that makes the zone most even for what it costs is taken.
@@ -28,7 +29,24 @@ const DESTINATIONS_SEEN: usize = 24;
 const PASSES_MAX: usize = 8;
 
 /// Relieves nodes. Returns whether a later plan has to go on.
+///
+/// Exchanges come last: what single changes do not bring to its end, or what waits, is for them first. They cost two
+/// changes for the gain of one, and what they have moved does not go back for long.
 pub(super) fn relieve(work: &mut Work<'_>, goal: Goal) -> bool {
+    let before = work.obstacles.clone();
+    if relieve_with(work, goal, false) {
+        return true;
+    }
+    let (without, actions) = (std::mem::replace(&mut work.obstacles, before), work.actions.len());
+    let goes_on = relieve_with(work, goal, true);
+    // Where nothing came of it, the first look knew more: it had not taken anything yet.
+    if work.actions.len() == actions {
+        work.obstacles = without;
+    }
+    goes_on
+}
+
+fn relieve_with(work: &mut Work<'_>, goal: Goal, may_exchange: bool) -> bool {
     let (start, stop) = (start(work, goal), stop(work, goal));
     let before = work.actions.len();
     // What a node is left with is what it stays with in this plan.
@@ -44,7 +62,7 @@ pub(super) fn relieve(work: &mut Work<'_>, goal: Goal) -> bool {
             if work.is_spent() {
                 return true;
             }
-            match visit(work, goal, node, stop) {
+            match visit(work, goal, node, stop, may_exchange) {
                 Visit::Relieved => {}
                 Visit::Stuck => is_stuck[node as usize] = true,
                 Visit::Waiting => (is_stuck[node as usize], is_waiting) = (true, true),
@@ -104,7 +122,7 @@ enum Visit {
 }
 
 /// Relieves one node.
-fn visit(work: &mut Work<'_>, goal: Goal, node: u32, stop: f64) -> Visit {
+fn visit(work: &mut Work<'_>, goal: Goal, node: u32, stop: f64, may_exchange: bool) -> Visit {
     // One list for each worst column that comes up.
     let mut pieces: [Option<Pieces>; COLUMNS] = Default::default();
     loop {
@@ -115,16 +133,13 @@ fn visit(work: &mut Work<'_>, goal: Goal, node: u32, stop: f64) -> Visit {
         }
         let source = Source { goal, node, stress, column, stop };
         let mut able = pieces[column].take().unwrap_or_else(|| Pieces::of(work, &source));
-        let has_given = !work.is_spent() && able.give(work, &source);
+        let has_given = !work.is_spent() && able.give(work, &source, may_exchange);
         let is_waiting = able.is_waiting;
         pieces[column] = Some(able);
         if has_given {
             continue;
         }
-        let is_out_of_budget = !work.budget.may_move(1)
-            || !work.budget.may_transfer(1)
-            || !work.budget.node_has(work.planner, work.policy, node, 1);
-        let is_waiting = is_waiting || is_out_of_budget || work.is_spent();
+        let is_waiting = is_waiting || is_out_of_budget(work, node) || work.is_spent();
         let is_divided = goal != Goal::Counts && divide(work, &source);
         if !is_divided && goal != Goal::Counts {
             let hindrance = if is_waiting { Hindrance::Waiting } else { Hindrance::NothingGains };
@@ -132,6 +147,12 @@ fn visit(work: &mut Work<'_>, goal: Goal, node: u32, stop: f64) -> Visit {
         }
         return if is_waiting { Visit::Waiting } else { Visit::Stuck };
     }
+}
+
+fn is_out_of_budget(work: &Work<'_>, node: u32) -> bool {
+    !work.budget.may_move(1)
+        || !work.budget.may_transfer(1)
+        || !work.budget.node_has(work.planner, work.policy, node, 1)
 }
 
 /// What a node could give, the largest in its worst column first.
@@ -143,6 +164,9 @@ struct Pieces {
     replicas_max: usize,
     /// Something was left out that runs or rests.
     is_waiting: bool,
+    /// No leadership, or no replica, helps alone: that does not change in this visit.
+    are_leaderships_tried: bool,
+    are_replicas_tried: bool,
     are_exchanges_tried: bool,
 }
 
@@ -154,6 +178,8 @@ impl Pieces {
             replicas: Vec::new(),
             replicas_max: 0,
             is_waiting: false,
+            are_leaderships_tried: false,
+            are_replicas_tried: false,
             are_exchanges_tried: false,
         };
         let unit = work.measure.unit(node, column);
@@ -192,7 +218,7 @@ impl Pieces {
     }
 
     /// Gives one thing away, the cheapest way that helps.
-    fn give(&mut self, work: &mut Work<'_>, source: &Source) -> bool {
+    fn give(&mut self, work: &mut Work<'_>, source: &Source, may_exchange: bool) -> bool {
         for tool in [Tool::TransferLeadership, Tool::MoveReplica] {
             if self.give_one(work, source, tool) {
                 return true;
@@ -201,7 +227,7 @@ impl Pieces {
         // They are for large pieces: a node with many small ones is within the band without.
         let is_large = self.replicas_max <= PIECES_SEEN;
         let is_in_band = source.stress <= f64::from(work.policy.act_above_permille) / 1_000.0;
-        if self.are_exchanges_tried || (is_in_band && !is_large) {
+        if !may_exchange || self.are_exchanges_tried || (is_in_band && !is_large) {
             return false;
         }
         let lists = [
@@ -216,7 +242,11 @@ impl Pieces {
 
     fn give_one(&mut self, work: &mut Work<'_>, source: &Source, tool: Tool) -> bool {
         let is_move = tool == Tool::MoveReplica;
-        let list = if is_move { &mut self.replicas } else { &mut self.leaderships };
+        let (list, are_tried) = if is_move {
+            (&self.replicas, &mut self.are_replicas_tried)
+        } else {
+            (&self.leaderships, &mut self.are_leaderships_tried)
+        };
         let has_budget = if is_move {
             work.budget.may_move(1)
                 && work.budget.node_has(work.planner, work.policy, source.node, 1)
@@ -224,7 +254,7 @@ impl Pieces {
         } else {
             work.budget.may_transfer(1)
         };
-        if !has_budget || list.is_empty() {
+        if !has_budget || *are_tried || list.is_empty() {
             return false;
         }
         let destinations = if is_move { destinations(work, source) } else { Vec::new() };
@@ -259,8 +289,7 @@ impl Pieces {
             weighed += usize::from(seen > 0);
         }
         let Some((chosen, ())) = best.first else {
-            // What does not help now does not help later in this visit either.
-            list.clear();
+            *are_tried = true;
             return false;
         };
         let second = best.second.map(|(second, ())| second);

@@ -196,6 +196,29 @@ fn a_new_leader_of_the_control_plane_knows_what_has_left_where() {
 }
 
 #[test]
+fn where_no_single_transfer_helps_two_leaderships_are_exchanged() {
+    let mut world = zone(6, &["a", "b", "c"], request(0));
+    let loads = [[300_000, 250_000], [200_000, 150_000], [225_000, 225_000]];
+    for (node, loads) in [1, 2, 3].map(NodeId).into_iter().zip(loads) {
+        let led: Vec<PartitionId> = world.state.partitions_led_by(node).collect();
+        for (id, load) in led.into_iter().zip(loads) {
+            world.loads.insert(id, request(load));
+        }
+    }
+    assert_eq!(worst_permille(&world), 1_222);
+    world.run(2 * MINUTE);
+    assert_eq!(worst_permille(&world), 1_000, "{:?}", world.spent());
+    let operations = world.state.operations().iter().map(|(_, operation)| operation);
+    let by_load: Vec<_> = operations.filter(|it| it.origin == Origin::Heat).collect();
+    let [first, second] = by_load[..] else { panic!("{by_load:?}") };
+    for (one, other) in [(first, second), (second, first)] {
+        let other = other.partition().expect("a transfer is of one");
+        let words = format!(" in exchange for partition {other}");
+        assert!(one.reason.contains(&words), "{}", one.reason);
+    }
+}
+
+#[test]
 fn one_hot_key_is_named_and_its_partition_stays() {
     let mut world = zone(6, &["a", "b", "c"], request(20_000));
     let hot = world.state.partitions_led_by(NodeId(1)).next().expect("it leads two");

@@ -30,7 +30,10 @@ async fn what_one_node_bears_alone_is_spread_under_traffic() {
     }
     let last = zone.fingerprint().await.last_operation;
 
-    zone.set_balance("load, and at once", |balance| balance.act_after_ms = Some(0)).await;
+    zone.set_balance("load, and at once", |balance| {
+        (balance.act_after_ms, balance.cooldown_ms) = (Some(0), Some(0));
+    })
+    .await;
     let admin = zone.admin();
     eventually("a leadership that load takes elsewhere", async move || {
         let request = v1::ListOperationsRequest { include_ended: true, limit: 1_000 };
