@@ -66,7 +66,7 @@ impl Default for EngineOptions {
             log_entries_per_snapshot: 5_000,
             log_entries_kept: 2_000,
             appoint_timeout: Duration::from_millis(60),
-            hand_overs_at_once: 2,
+            hand_overs_at_once: 1,
             takeovers_at_once: 64,
         }
     }
