@@ -8,7 +8,7 @@ use crate::{
     balance::{BalanceAction, BalancePlan, BalancePolicy, Goal, STORED_BYTES, Tool},
     command::{Action, ChangeProposal, ChangePurpose, TransferProposal},
     ids::PartitionId,
-    leaders::Takers,
+    leaders::{self, Takers},
     operation::{OperationKind, Origin, SplitPoint},
     placement::Loads,
 };
@@ -72,10 +72,12 @@ pub(super) fn of(
     let meant: Vec<&BalanceAction> = plan.actions.iter().filter(is_meant).collect();
     let has_load = picture.planner().is_loaded(policy);
     let mut able: BTreeSet<PartitionId> = BTreeSet::new();
+    // Without load, numbers of leaders are evened out by others, and exactly; until they have, what is uneven is no
+    // reason to copy anything.
+    let is_early = !has_load && !leaders::are_even(sight.state);
     for action in &meant {
-        // Without load, numbers of leaders are evened out by others, and exactly.
-        let is_for_others =
-            !has_load && action.goal == Goal::Counts && action.tool == Tool::TransferLeadership;
+        let is_for_others = action.goal == Goal::Counts
+            && (is_early || !has_load && action.tool == Tool::TransferLeadership);
         if !is_for_others && filter.takes(action) {
             able.insert(action.partition);
         }

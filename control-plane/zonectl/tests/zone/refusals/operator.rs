@@ -206,7 +206,6 @@ async fn dead_nodes_are_no_targets_and_no_drain_breaks_g7() {
     zonectl.json(&["node", "uncordon", &name]).await;
 
     // A leadership is not handed to a node that is dead.
-    let status = zone.status().await;
     let partition = zone.placements().await;
     let dead = partition.iter().find(|(_, it)| {
         it.leader != 0 && it.leader != spare && it.replicas.values().any(|node| *node == spare)
@@ -220,7 +219,8 @@ async fn dead_nodes_are_no_targets_and_no_drain_breaks_g7() {
         let words = [&*format!("node {spare}"), "down"];
         refused(admin.transfer_leader(transfer).await, Code::FailedPrecondition, &words);
     }
-    assert!(status.partitions.unavailable == 0, "{:?}", status.problems);
+    // The leaderships that were drained may be on their way back.
+    zone.status_when("partitions that are all led", |it| it.partitions.unavailable == 0).await;
 }
 
 async fn status_nodes_up(zone: &TestZone, but: u64) -> usize {
