@@ -74,7 +74,11 @@ pub(super) fn of(
     let mut able: BTreeSet<PartitionId> = BTreeSet::new();
     // Without load, numbers of leaders are evened out by others, and exactly; until they have, what is uneven is no
     // reason to copy anything.
-    let is_early = !has_load && !leaders::are_even(sight.state);
+    // Where replicas are, and where none are, may keep them uneven: then nothing is planned for them.
+    let is_early = !has_load
+        && meant.iter().any(|action| action.goal == Goal::Counts)
+        && !leaders::are_even(sight.state)
+        && !leaders::plan(sight.state, sight.view, sight.now).transfers.is_empty();
     for action in &meant {
         let is_for_others = action.goal == Goal::Counts
             && (is_early || !has_load && action.tool == Tool::TransferLeadership);

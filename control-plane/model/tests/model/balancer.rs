@@ -219,6 +219,16 @@ fn where_no_single_transfer_helps_two_leaderships_are_exchanged() {
 }
 
 #[test]
+fn nodes_that_join_a_zone_without_load_take_replicas_too() {
+    let mut world = zone(12, &["a", "b", "c"], request(0));
+    let joined = ["d", "e"].map(|domain| world.add_node(domain));
+    world.run(5 * MINUTE);
+    for node in joined {
+        assert!(world.state.partitions().iter().any(|(_, it)| it.is_on(node)), "{node}");
+    }
+}
+
+#[test]
 fn one_hot_key_is_named_and_its_partition_stays() {
     let mut world = zone(6, &["a", "b", "c"], request(20_000));
     let hot = world.state.partitions_led_by(NodeId(1)).next().expect("it leads two");
