@@ -2,7 +2,10 @@
 
 use crate::ids::{NodeId, PartitionId};
 
-use super::snapshot::{Amounts, DIMENSION_NAMES, Memory};
+use super::{
+    measure::LEADERS,
+    snapshot::{Amounts, DIMENSION_NAMES, Memory},
+};
 
 /// Why something is done; the first is the most urgent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,6 +85,11 @@ impl BalanceAction {
     /// What its ends' shares are shares of.
     pub fn column_name(&self) -> &'static str {
         column_name(self.column)
+    }
+
+    /// Whether it is for the numbers of leaders.
+    pub fn is_for_leaders(&self) -> bool {
+        self.column == LEADERS
     }
 
     /// The reason as a sentence.

@@ -55,6 +55,7 @@ pub(super) fn divide(work: &mut Work<'_>, source: &Source) -> bool {
         index,
         from: source.node,
         to: source.node,
+        column: source.column,
         from_after: source.stress,
         to_after: source.stress,
         gain: 0.0,

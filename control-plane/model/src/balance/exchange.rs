@@ -109,7 +109,7 @@ impl Back {
     fn list(work: &mut Work<'_>, source: &Source, to: u32) -> Vec<Self> {
         let residents = &work.planner.residents[to as usize];
         work.evaluations += residents.len() as u64;
-        let partner = Source { node: to, ..*source };
+        let partner = Source { node: to, ..source.clone() };
         let mut found = Vec::new();
         for index in residents {
             let partition = work.partition(*index);

@@ -65,8 +65,17 @@ impl Planner {
         };
         for step in steps.iter().filter(there) {
             let RehearsedStep { goal, tool, index, from, to } = *step;
-            let (from_after, to_after, gain, merit) = (0.0, 0.0, 0.0, 0.0);
-            let chosen = Candidate { tool, index, from, to, from_after, to_after, gain, merit };
+            let chosen = Candidate {
+                tool,
+                index,
+                from,
+                to,
+                column: work.worst_column(goal, from),
+                from_after: 0.0,
+                to_after: 0.0,
+                gain: 0.0,
+                merit: 0.0,
+            };
             work.propose(goal, &chosen, None, None);
         }
         let after = work.score();

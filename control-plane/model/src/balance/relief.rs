@@ -4,6 +4,8 @@
 //! A node gives one thing at a time until it is at the policy's stop. Among the changes that bring enough,
 //! the one that makes the zone most even for what it costs is taken.
 
+use std::ops::Range;
+
 use super::{
     action::{BalanceAction, Goal, Hindrance, Tool},
     divide::divide,
@@ -11,7 +13,7 @@ use super::{
     measure::{COLUMNS, HEAT, LEADERS, REPLICAS, burden},
     snapshot::PartitionView,
     weigh::{Best, Piece, Source},
-    work::{Work, columns},
+    work::Work,
 };
 
 /// What is weighed for one change: so many leaderships or replicas, those that fit the excess best,
@@ -30,15 +32,27 @@ const PASSES_MAX: usize = 8;
 
 /// Relieves nodes. Returns whether a later plan has to go on.
 ///
+/// Each count is a matter of its own: that leaders are uneven, as they are after each restart, is no reason to copy
+/// replicas. Replicas come first, since leaderships can only be where these are.
+pub(super) fn relieve(work: &mut Work<'_>, goal: Goal) -> bool {
+    match goal {
+        Goal::Safety | Goal::Overload | Goal::Balance => relieve_in(work, goal, HEAT),
+        Goal::Counts => {
+            let goes_on = relieve_in(work, goal, REPLICAS..REPLICAS + 1);
+            relieve_in(work, goal, LEADERS..LEADERS + 1) || goes_on
+        }
+    }
+}
+
 /// Exchanges come last: what single changes do not bring to its end, or what waits, is for them first. They cost two
 /// changes for the gain of one, and what they have moved does not go back for long.
-pub(super) fn relieve(work: &mut Work<'_>, goal: Goal) -> bool {
+fn relieve_in(work: &mut Work<'_>, goal: Goal, columns: Range<usize>) -> bool {
     let before = work.obstacles.clone();
-    if relieve_with(work, goal, false) {
+    if relieve_with(work, goal, &columns, false) {
         return true;
     }
     let (without, actions) = (std::mem::replace(&mut work.obstacles, before), work.actions.len());
-    let goes_on = relieve_with(work, goal, true);
+    let goes_on = relieve_with(work, goal, &columns, true);
     // Where nothing came of it, the first look knew more: it had not taken anything yet.
     if work.actions.len() == actions {
         work.obstacles = without;
@@ -46,14 +60,19 @@ pub(super) fn relieve(work: &mut Work<'_>, goal: Goal) -> bool {
     goes_on
 }
 
-fn relieve_with(work: &mut Work<'_>, goal: Goal, may_exchange: bool) -> bool {
+fn relieve_with(
+    work: &mut Work<'_>,
+    goal: Goal,
+    columns: &Range<usize>,
+    may_exchange: bool,
+) -> bool {
     let (start, stop) = (start(work, goal), stop(work, goal));
     let before = work.actions.len();
     // What a node is left with is what it stays with in this plan.
     let mut is_stuck = vec![false; work.rows.len()];
     let mut is_waiting = false;
     for pass in 0..PASSES_MAX {
-        let above = above(work, goal, stop, &is_stuck);
+        let above = above(work, goal, columns, stop, &is_stuck);
         let worst = above.first().map_or(0.0, |(share, _)| *share);
         if above.is_empty() || (pass == 0 && worst <= start) {
             break;
@@ -62,7 +81,7 @@ fn relieve_with(work: &mut Work<'_>, goal: Goal, may_exchange: bool) -> bool {
             if work.is_spent() {
                 return true;
             }
-            match visit(work, goal, node, stop, may_exchange) {
+            match visit(work, goal, columns, node, stop, may_exchange) {
                 Visit::Relieved => {}
                 Visit::Stuck => is_stuck[node as usize] = true,
                 Visit::Waiting => (is_stuck[node as usize], is_waiting) = (true, true),
@@ -74,12 +93,18 @@ fn relieve_with(work: &mut Work<'_>, goal: Goal, may_exchange: bool) -> bool {
     is_waiting || work.actions[before..].iter().any(goes_on)
 }
 
-/// The nodes above a share, the most loaded first.
-fn above(work: &Work<'_>, goal: Goal, stop: f64, is_stuck: &[bool]) -> Vec<(f64, u32)> {
+/// The nodes above a share in some columns, the most loaded first.
+fn above(
+    work: &Work<'_>,
+    goal: Goal,
+    columns: &Range<usize>,
+    stop: f64,
+    is_stuck: &[bool],
+) -> Vec<(f64, u32)> {
     let mut found: Vec<(f64, u32)> = Vec::new();
     for (node, view) in work.planner.nodes.iter().enumerate() {
         let index = node as u32;
-        let (stress, _) = work.measure.stress(index, &work.rows[node], columns(goal));
+        let (stress, _) = work.measure.stress(index, &work.rows[node], columns.clone());
         let is_meant = goal != Goal::Overload || work.is_overloaded(index);
         if !view.is_leaving && !is_stuck[node] && is_meant && stress > stop {
             found.push((stress, index));
@@ -122,16 +147,23 @@ enum Visit {
 }
 
 /// Relieves one node.
-fn visit(work: &mut Work<'_>, goal: Goal, node: u32, stop: f64, may_exchange: bool) -> Visit {
+fn visit(
+    work: &mut Work<'_>,
+    goal: Goal,
+    columns: &Range<usize>,
+    node: u32,
+    stop: f64,
+    may_exchange: bool,
+) -> Visit {
     // One list for each worst column that comes up.
     let mut pieces: [Option<Pieces>; COLUMNS] = Default::default();
     loop {
         let row = &work.rows[node as usize];
-        let (stress, column) = work.measure.stress(node, row, columns(goal));
+        let (stress, column) = work.measure.stress(node, row, columns.clone());
         if stress <= stop {
             return Visit::Relieved;
         }
-        let source = Source { goal, node, stress, column, stop };
+        let source = Source { goal, node, columns: columns.clone(), stress, column, stop };
         let mut able = pieces[column].take().unwrap_or_else(|| Pieces::of(work, &source));
         let has_given = !work.is_spent() && able.give(work, &source, may_exchange);
         let is_waiting = able.is_waiting;

@@ -163,7 +163,8 @@ fn weigh(work: &Work<'_>, tool: Tool, index: u32, from: u32, to: u32) -> Candida
     let to_row = plus(&work.rows[to as usize], &more);
     let from_after = work.measure.stress(from, &from_row, HEAT).0;
     let to_after = work.measure.stress(to, &to_row, HEAT).0;
-    Candidate { tool, index, from, to, from_after, to_after, gain: 0.0, merit: 0.0 }
+    let column = work.worst_column(Goal::Safety, from);
+    Candidate { tool, index, from, to, column, from_after, to_after, gain: 0.0, merit: 0.0 }
 }
 
 fn take_best(work: &mut Work<'_>, mut weighed: Vec<Candidate>) -> bool {

@@ -1,5 +1,7 @@
 //! What a change would bring, and whether that is enough for what it costs.
 
+use std::ops::Range;
+
 use super::{
     action::{Goal, Tool},
     measure::{HEAT, Row, minus, plus},
@@ -15,11 +17,13 @@ const REST_NOISE: f64 = 4.0;
 const CAUTION_MAX: f64 = 4.0;
 
 /// A node that is to be relieved.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Source {
     pub goal: Goal,
     pub node: u32,
-    /// Its share in its worst column, and that column.
+    /// What it is to be relieved in.
+    pub columns: Range<usize>,
+    /// Its share in the worst of these columns, and that column.
     pub stress: f64,
     pub column: usize,
     /// The share at which it is relieved.
@@ -110,8 +114,8 @@ impl Source {
             to_row = minus(&to_row, &back.less);
         }
         let measure = &work.measure;
-        let stress = |node: u32, row: &Row| measure.stress(node, row, columns.clone()).0;
-        let (from_after, to_after) = (stress(self.node, &from_row), stress(to, &to_row));
+        let from_after = measure.stress(self.node, &from_row, self.columns.clone()).0;
+        let to_after = measure.stress(to, &to_row, columns.clone()).0;
         // What the destination is stressed by anyway, and this does not add to, is nothing against it.
         let raised = columns.clone().filter(|column| to_row[*column] > to_before[*column]);
         let raised = raised.map(|column| measure.share(to, &to_row, column)).fold(0.0, f64::max);
@@ -150,6 +154,7 @@ impl Source {
             index: away.index,
             from: self.node,
             to,
+            column: self.column,
             from_after,
             to_after,
             gain,

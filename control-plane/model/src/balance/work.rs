@@ -51,6 +51,8 @@ pub(super) struct Candidate {
     pub index: u32,
     pub from: u32,
     pub to: u32,
+    /// The column that it is for.
+    pub column: usize,
     /// The stress of both nodes afterwards.
     pub from_after: f64,
     pub to_after: f64,
@@ -210,13 +212,12 @@ impl<'a> Work<'a> {
         let (less, more) = changes(partition, chosen.tool, chosen.from);
         let columns = columns(goal);
         let stress = |work: &Self, node: u32| {
-            work.measure.stress(node, &work.rows[node as usize], columns.clone())
+            work.measure.stress(node, &work.rows[node as usize], columns.clone()).0
         };
-        let (from_before, column) = stress(self, chosen.from);
-        let to_before = stress(self, chosen.to).0;
+        let (from_before, to_before) = (stress(self, chosen.from), stress(self, chosen.to));
         self.set(chosen.from, minus(&self.rows[chosen.from as usize], &less));
         self.set(chosen.to, plus(&self.rows[chosen.to as usize], &more));
-        let (from_after, to_after) = (stress(self, chosen.from).0, stress(self, chosen.to).0);
+        let (from_after, to_after) = (stress(self, chosen.from), stress(self, chosen.to));
         self.taken[chosen.index as usize / 64] |= 1 << (chosen.index % 64);
         let bytes = self.spend(goal, chosen, partition);
         self.safety.count(self.planner, chosen, partition);
@@ -241,7 +242,7 @@ impl<'a> Work<'a> {
             to: end(chosen.to, to_before, to_after),
             bytes,
             leader_heat: partition.leader_heat,
-            column,
+            column: chosen.column,
             gain_permille: permille(chosen.gain.max(0.0)),
             exchanged_with: exchanged_with.map(|index| self.partition(index).id),
             rejected: rejected.map(other),
@@ -281,6 +282,11 @@ impl<'a> Work<'a> {
             let partition = partition.map(|index| self.partition(index).id);
             self.obstacles.push(Obstacle { goal, node: self.id(node), partition, hindrance });
         }
+    }
+
+    /// Of the columns that a goal looks at, the one in which a node's share is the greatest.
+    pub fn worst_column(&self, goal: Goal, node: u32) -> usize {
+        self.measure.stress(node, &self.rows[node as usize], columns(goal)).1
     }
 
     fn id(&self, node: u32) -> NodeId {

@@ -8,7 +8,7 @@ use crate::{
     balance::{BalanceAction, BalancePlan, BalancePolicy, Goal, STORED_BYTES, Tool},
     command::{Action, ChangeProposal, ChangePurpose, TransferProposal},
     ids::PartitionId,
-    leaders::{self, Takers},
+    leaders::Takers,
     operation::{OperationKind, Origin, SplitPoint},
     placement::Loads,
 };
@@ -72,16 +72,9 @@ pub(super) fn of(
     let meant: Vec<&BalanceAction> = plan.actions.iter().filter(is_meant).collect();
     let has_load = picture.planner().is_loaded(policy);
     let mut able: BTreeSet<PartitionId> = BTreeSet::new();
-    // Without load, numbers of leaders are evened out by others, and exactly; until they have, what is uneven is no
-    // reason to copy anything.
-    // Where replicas are, and where none are, may keep them uneven: then nothing is planned for them.
-    let is_early = !has_load
-        && meant.iter().any(|action| action.goal == Goal::Counts)
-        && !leaders::are_even(sight.state)
-        && !leaders::plan(sight.state, sight.view, sight.now).transfers.is_empty();
     for action in &meant {
-        let is_for_others = action.goal == Goal::Counts
-            && (is_early || !has_load && action.tool == Tool::TransferLeadership);
+        // Without load, numbers of leaders are evened out by others, and exactly.
+        let is_for_others = !has_load && action.goal == Goal::Counts && action.is_for_leaders();
         if !is_for_others && filter.takes(action) {
             able.insert(action.partition);
         }

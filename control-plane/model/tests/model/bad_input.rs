@@ -28,19 +28,6 @@ fn refused(world: &mut World, action: Action, category: Category, words: &str) {
     assert_eq!(before, after, "{action:?} changed something");
 }
 
-fn conclude(world: &mut World, node: u64, state: NodeState) {
-    let conclusion = Conclusion {
-        node: NodeId(node),
-        incarnation: Incarnation(u64::MAX),
-        state,
-        evidence: "the test says so".into(),
-        by_own_account: false,
-        forgets: false,
-    };
-    let action = Action::SetLiveness { conclusions: vec![conclusion], brake: None };
-    world.apply(action).expect("a batch");
-}
-
 fn initialize(split_keys: Vec<Vec<u8>>, replication_factor: u32) -> Action {
     Action::InitializeZone {
         zone_id: zone_id(),
@@ -135,7 +122,7 @@ fn registrations() {
 
     // A name is free once its node is down and holds nothing.
     let heir = Registration { name: "node-1".into(), ..registration(9, "a") };
-    conclude(&mut world, 1, NodeState::Down);
+    world.conclude(NodeId(1), NodeState::Down);
     let held = world.state.replicas_held(NodeId(1));
     if held > 0 {
         refused(&mut world, Action::RegisterNode(heir), AlreadyExists, "still holds");
@@ -148,7 +135,7 @@ fn a_removed_identity_never_comes_back_and_its_name_is_free() {
     let mut world = World::new(1, 1, &["a", "b"]);
     let empty = Action::RemoveNode { node: NodeId(2) };
     refused(&mut world, empty.clone(), FailedPrecondition, "is up");
-    conclude(&mut world, 2, NodeState::Down);
+    world.conclude(NodeId(2), NodeState::Down);
     let brake = BrakeChange { engaged: true, reason: "the test says so".into() };
     let engage = Action::SetLiveness { conclusions: vec![], brake: Some(brake.clone()) };
     world.apply(engage).expect("a batch");
@@ -219,14 +206,14 @@ fn moves_transfers_and_drains() {
     refused(&mut world, crowding, FailedPrecondition, "fault domain \"a\"");
 
     // Nodes that are not up.
-    conclude(&mut world, to.get(), NodeState::Down);
+    world.conclude(to, NodeState::Down);
     refused(&mut world, moving(from, to), FailedPrecondition, "it is down");
-    conclude(&mut world, to.get(), NodeState::Up);
+    world.conclude(to, NodeState::Up);
     let leader = record.leader.expect("led").node;
     let follower = *held.iter().find(|node| **node != leader).expect("three");
-    conclude(&mut world, follower.get(), NodeState::Down);
+    world.conclude(follower, NodeState::Down);
     refused(&mut world, transfer(follower), FailedPrecondition, "it is down");
-    conclude(&mut world, follower.get(), NodeState::Up);
+    world.conclude(follower, NodeState::Up);
 
     // In the middle of a change.
     world.apply(transfer(follower)).expect("possible");

@@ -219,6 +219,23 @@ fn where_no_single_transfer_helps_two_leaderships_are_exchanged() {
 }
 
 #[test]
+fn uneven_leaders_of_a_zone_without_load_are_no_reason_to_copy_replicas() {
+    // Of eight partitions a node holds four or six replicas: more than a quarter above the mean of 4.8.
+    let mut world = zone(8, &["a", "b", "c", "d", "e"], request(0));
+    for node in (1..=5).map(NodeId) {
+        world.kill(node);
+        world.run(50);
+        assert!(!world.leaders().contains_key(&node), "{:?}", world.leaders());
+        world.restart(node);
+        world.run(2 * MINUTE);
+    }
+    let operations = world.state.operations().iter().map(|(_, operation)| operation);
+    let moves = operations.filter(|it| matches!(it.kind, OperationKind::MoveReplica(_)));
+    assert_eq!(moves.count(), 0);
+    assert!(world.leaders().values().all(|led| (1..=2).contains(led)), "{:?}", world.leaders());
+}
+
+#[test]
 fn nodes_that_join_a_zone_without_load_take_replicas_too() {
     let mut world = zone(12, &["a", "b", "c"], request(0));
     let joined = ["d", "e"].map(|domain| world.add_node(domain));

@@ -7,7 +7,7 @@ use std::{
 
 use model::{
     Action, Applied, NodeId, PartitionId,
-    command::{Conclusion, EndResult, OperationEnd, TransferProposal},
+    command::{EndResult, OperationEnd, TransferProposal},
     detector::{Detector, DetectorOptions},
     leaders::{self, EFFORT_MAX, Seat, solve, solve_within},
     node::NodeState,
@@ -307,31 +307,17 @@ fn is_planned(world: &World, transfer: &TransferProposal) -> bool {
 }
 
 /// What the judge says of a node.
-fn conclude(world: &mut World, node: NodeId, state: NodeState) {
-    let incarnation = world.state.node(node).expect("it is registered").incarnation;
-    let conclusion = Conclusion {
-        node,
-        incarnation,
-        state,
-        evidence: "the test says so".into(),
-        by_own_account: false,
-        forgets: false,
-    };
-    let action = Action::SetLiveness { conclusions: vec![conclusion], brake: None };
-    world.apply(action).expect("a batch");
-}
-
 #[test]
 fn while_a_node_is_slow_only_what_it_leads_moves() {
     let (mut world, _) = uneven();
     for state in [NodeState::Slow, NodeState::Recovering] {
-        conclude(&mut world, NodeId(2), state);
+        world.conclude(NodeId(2), state);
         let transfers = planned(&world);
         let from: BTreeSet<NodeId> = transfers.iter().map(|it| it.from).collect();
         assert_eq!(from, BTreeSet::from([NodeId(2)]), "{transfers:?}");
         assert!(transfers.iter().all(|it| it.to == NodeId(3)), "the other one has enough");
     }
-    conclude(&mut world, NodeId(2), NodeState::Up);
+    world.conclude(NodeId(2), NodeState::Up);
     assert!(planned(&world).iter().all(|it| it.from == NodeId(1)));
     assert!(!planned(&world).is_empty());
 }

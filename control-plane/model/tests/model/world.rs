@@ -10,11 +10,11 @@ use model::{
     Action, Applied, Command, Incarnation, NodeId, Outcome, PartitionId, Revision, Term, WallTime,
     ZoneState, ZoneView,
     balancer::{Balancer, Sight},
-    command::Registration,
+    command::{Conclusion, Registration},
     detector::{Detector, DetectorOptions},
     heat::{HotKey, LoadReport, ZoneHeat},
     leaders,
-    node::Capacity,
+    node::{Capacity, NodeState},
     observation::{Heartbeat, ReplicaPhase},
     order::{Order, OrderKind},
     plan::{self, PlanOptions},
@@ -197,6 +197,21 @@ impl World {
         for group in self.groups.values_mut() {
             group.lose_leader_on(node);
         }
+    }
+
+    /// Says of the node's present incarnation what it is.
+    pub fn conclude(&mut self, node: NodeId, state: NodeState) {
+        let incarnation = self.state.node(node).expect("it is registered").incarnation;
+        let conclusion = Conclusion {
+            node,
+            incarnation,
+            state,
+            evidence: "the test says so".into(),
+            by_own_account: false,
+            forgets: false,
+        };
+        self.apply(Action::SetLiveness { conclusions: vec![conclusion], brake: None })
+            .expect("a batch");
     }
 
     pub fn thaw(&mut self, node: NodeId) {

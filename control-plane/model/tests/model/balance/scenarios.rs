@@ -2,8 +2,8 @@
 
 use model::{
     balance::{
-        BalancePolicy, Departed, Departure, EFFORT_DEFAULT, Goal, Hindrance, Memory, NodeView,
-        PROCESSOR, Running, STORED_BYTES, Tool, plan,
+        BalancePlan, BalancePolicy, Departed, Departure, EFFORT_DEFAULT, Goal, Hindrance, Memory,
+        NodeView, PROCESSOR, Running, STORED_BYTES, Tool, plan,
     },
     ids::{NodeId, PartitionId, ZoneTime},
     seeded::Seeded,
@@ -61,6 +61,29 @@ fn an_even_zone_is_left_alone() {
     let made = step(&mut zone, &policy());
     assert!(made.actions.is_empty() && made.obstacles.is_empty(), "{made:?}");
     assert_eq!(before, zone.snapshot.partitions);
+}
+
+#[test]
+fn each_count_is_evened_out_for_its_own_sake() {
+    let layout = Layout { nodes: 5, domains: 5, partitions: 10, ..EVEN };
+    let mut zone = layout.spread(0);
+    for view in &mut zone.snapshot.partitions {
+        (view.leader_heat, view.follower_heat) = Default::default();
+        // The first node has what the second led: four leaderships of ten, and eight replicas of thirty.
+        if view.leader_node() == Some(1) {
+            view.nodes[0] = 0;
+        }
+    }
+    let made = plan(zone.snapshot.clone(), &policy(), 1, EFFORT_DEFAULT).unwrap();
+    let seen = |made: &BalancePlan| -> Vec<(Tool, &'static str)> {
+        made.actions.iter().map(|it| (it.tool, it.column_name())).collect()
+    };
+    assert_eq!(seen(&made), [(Tool::TransferLeadership, "leaderships"); 2]);
+    // With a node more, the numbers of replicas are too far apart, too.
+    let new = NodeView { id: NodeId(6), fault_domain: 5, ..zone.snapshot.nodes[0].clone() };
+    zone.snapshot.nodes.push(new);
+    let made = plan(zone.snapshot, &policy(), 1, EFFORT_DEFAULT).unwrap();
+    assert_eq!(seen(&made)[0], (Tool::MoveReplica, "replicas"));
 }
 
 #[test]
