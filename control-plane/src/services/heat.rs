@@ -58,6 +58,7 @@ pub async fn heat(reign: &Reign, top: usize) -> v1::GetHeatResponse {
 fn balance(report: &BalanceReport) -> v1::BalanceStatus {
     let state = match report {
         BalanceReport { worst_share_permille: 0, .. } => "idle",
+        BalanceReport { is_off: true, .. } => "off",
         BalanceReport { is_settling: true, .. } => "settling",
         BalanceReport { is_at_rest: true, .. } => "at-rest",
         BalanceReport { above_since: Some(_), .. } => "uneven",

@@ -50,6 +50,7 @@ fn headline(heat: &HeatForm) -> String {
 fn balancing(heat: &HeatForm, balance: &BalanceForm) -> String {
     let mut text = match balance.state.as_str() {
         "idle" => "Nothing is moved for load: there is too little of it.".to_owned(),
+        "off" => "Nothing is moved for load: the policy's budgets are 0.".to_owned(),
         "even" => "Nothing is moved for load: no node has more than its share.".to_owned(),
         "uneven" => "Nothing is moved for load yet: the unevenness is new.".to_owned(),
         "settling" => format!(
@@ -291,6 +292,10 @@ mod tests {
         let rest = v1::GetHeatResponse { balance: Some(rest), ..response() };
         let said = text(&HeatForm::from(rest));
         assert!(said.contains("nothing more is to be gained.\n"), "{said}");
+        let off = v1::BalanceStatus { state: "off".into(), ..v1::BalanceStatus::default() };
+        let off = v1::GetHeatResponse { balance: Some(off), ..response() };
+        let said = text(&HeatForm::from(off));
+        assert!(said.contains("the policy's budgets are 0.\n"), "{said}");
         let json = serde_json::to_value(HeatForm::from(response())).unwrap();
         assert_eq!(json["balance"]["obstacles"][0]["hindrance"], "hot-key");
         assert_eq!(json["balance"]["worst_share"], 1.5);

@@ -111,6 +111,14 @@ impl BalancePolicy {
     };
 }
 
+impl BalancePolicy {
+    /// Whether it leaves no budget for anything that is done for load.
+    pub fn is_off(&self) -> bool {
+        let moves = [self.moves_zone_max, self.moves_node_max, self.moves_fault_domain_max];
+        moves.contains(&0) && self.transfers_max == 0 && self.splits_max == 0
+    }
+}
+
 impl Default for BalancePolicy {
     fn default() -> Self {
         Self::DEFAULT

@@ -189,7 +189,7 @@ impl Balancer {
     pub fn propose(&mut self, sight: &Sight<'_>, plan: &BalancePlan) -> Vec<Action> {
         let departures = Departures::of(sight.state, &self.policy);
         let proposals = proposals::of(sight, plan, &self.picture, &departures, &self.policy);
-        let report = BalanceReport::of(plan, &proposals, self.picture.time());
+        let report = BalanceReport::of(plan, &proposals, self.picture.time(), &self.policy);
         self.report = Some(report.after(self.report.as_ref()));
         let memory = plan.memory.clone().lasting();
         let known = sight.state.balance_memory().cloned().unwrap_or_default();

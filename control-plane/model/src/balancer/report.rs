@@ -1,7 +1,7 @@
 //! What the latest plan found, for people.
 
 use crate::{
-    balance::{BalancePlan, Goal, Obstacle},
+    balance::{BalancePlan, BalancePolicy, Goal, Obstacle},
     ids::ZoneTime,
 };
 
@@ -15,6 +15,8 @@ pub struct BalanceReport {
     pub worst_share_permille: u32,
     /// The same with all done that was proposed.
     pub planned_share_permille: u32,
+    /// The policy leaves no budget for anything.
+    pub is_off: bool,
     /// Evening out goes on.
     pub is_settling: bool,
     /// It has come to its end, and the zone is none other since.
@@ -34,7 +36,12 @@ pub struct BalanceReport {
 }
 
 impl BalanceReport {
-    pub(super) fn of(plan: &BalancePlan, proposals: &Proposals, planned_at: ZoneTime) -> Self {
+    pub(super) fn of(
+        plan: &BalancePlan,
+        proposals: &Proposals,
+        planned_at: ZoneTime,
+        policy: &BalancePolicy,
+    ) -> Self {
         let permille =
             |ppm: u64| u32::try_from(ppm.saturating_add(500) / 1_000).unwrap_or(u32::MAX);
         let obstacles = plan.obstacles.iter().filter(|obstacle| obstacle.goal != Goal::Safety);
@@ -42,6 +49,7 @@ impl BalanceReport {
             planned_at,
             worst_share_permille: permille(plan.before.worst_share_ppm),
             planned_share_permille: permille(plan.after.worst_share_ppm),
+            is_off: policy.is_off(),
             is_settling: plan.memory.is_settling,
             is_at_rest: plan
                 .memory

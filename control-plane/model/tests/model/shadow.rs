@@ -28,7 +28,7 @@ fn zone(acts: bool) -> World {
     world.settle(600);
     if !acts {
         let mut values = world.state.whole_policy().expect("there is a zone").values();
-        for field in ["balance.transfers_max", "balance.moves_zone_max"] {
+        for field in ["balance.transfers_max", "balance.moves_zone_max", "balance.splits_max"] {
             values.insert(field.into(), 0);
         }
         let reason = "nothing shall move".into();
@@ -64,6 +64,7 @@ fn what_it_would_do_is_counted_and_not_done() {
     heat_up(&mut world);
     world.run(3 * MINUTE);
     assert_eq!(moved(&world), 0);
+    assert!(world.balancer.report().expect("it has planned").is_off);
     let comparison = world.balancer.comparison().expect("there were plans");
     assert!(comparison.plans > 60, "{comparison:?}");
     assert_eq!(comparison.plans, comparison.better + comparison.equal + comparison.worse);
@@ -84,6 +85,7 @@ fn the_same_policy_is_neither_better_nor_worse() {
     heat_up(&mut world);
     world.run(3 * MINUTE);
     assert_eq!(moved(&world), 2);
+    assert!(!world.balancer.report().expect("it has planned").is_off);
     let comparison = world.balancer.comparison().expect("there were plans");
     assert_eq!(comparison.equal, comparison.plans, "{comparison:?}");
     assert_eq!(comparison.active.transfers, comparison.shadow.transfers, "{comparison:?}");
@@ -129,7 +131,7 @@ fn the_comparison_begins_anew_with_another_shadow_and_another_leader() {
     assert_eq!(world.apply(shadow(None, "enough")), Ok(Applied::Done), "as was asked");
     let second = (
         "a shadow policy is planned with: balance.act_above_permille 1050 → 1200, \
-         balance.moves_zone_max 0 → 16, balance.transfers_max 0 → 64"
+         balance.moves_zone_max 0 → 16, balance.transfers_max 0 → 64, balance.splits_max 0 → 4"
             .to_owned(),
         "second".to_owned(),
     );

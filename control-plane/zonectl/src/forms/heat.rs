@@ -23,7 +23,7 @@ pub struct HeatForm {
 /// What the balancer found last.
 #[derive(Clone, Debug, Serialize)]
 pub struct BalanceForm {
-    /// "idle", "even", "uneven", "settling" or "at-rest".
+    /// "idle", "off", "even", "uneven", "settling" or "at-rest".
     pub state: String,
     /// The most loaded node's utilisation against the mean, in its worst dimension. Null: nothing is loaded.
     pub worst_share: Option<f64>,
