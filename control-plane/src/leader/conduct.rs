@@ -57,16 +57,19 @@ struct Conductor {
     plan_clock: PlanClock,
     figures_at: Option<Duration>,
     summarizer: Summarizer,
-    /// Whether the ledger says that this member leads.
-    announced: bool,
 }
 
-/// Conducts until the reign ends.
+/// Conducts until the reign ends. Neither waits for the other: who leads is in the ledger at once, however much there
+/// is to be decided first.
 pub async fn run(reign: Arc<Reign>) {
+    tokio::join!(announce(&reign), conduct(&reign));
+}
+
+async fn conduct(reign: &Arc<Reign>) {
     let mut observed = reign.watch();
     let mut published = reign.zone().subscribe();
     let mut conductor = Conductor {
-        reign: Arc::clone(&reign),
+        reign: Arc::clone(reign),
         book: OrderBook::default(),
         seen: Revision(0),
         agenda: Agenda::default(),
@@ -74,7 +77,6 @@ pub async fn run(reign: Arc<Reign>) {
         plan_clock: PlanClock::default(),
         figures_at: None,
         summarizer: Summarizer::default(),
-        announced: false,
     };
     while !reign.ended().is_cancelled() {
         conductor.round().await;
@@ -90,6 +92,36 @@ pub async fn run(reign: Arc<Reign>) {
             _ = observed.changed() => {}
             _ = published.changed() => {}
             () = reign.environment().sleep(interval) => {}
+        }
+    }
+}
+
+/// Writes into the ledger who leads now, as soon as there is a zone: once, however often an answer is lost.
+async fn announce(reign: &Reign) {
+    let (member, term) = (reign.member_id(), reign.term());
+    let address = reign.configuration().advertised_address().to_owned();
+    let action = Action::AnnounceLeader { member, address, term };
+    let key = format!("control-plane-leader-{member}-{term}");
+    let mut published = reign.zone().subscribe();
+    while !reign.ended().is_cancelled() {
+        if !reign.zone().read(ZoneState::is_initialized) {
+            tokio::select! {
+                biased;
+                () = reign.ended().cancelled() => return,
+                alive = published.changed() => if alive.is_err() { return },
+            }
+            continue;
+        }
+        match reign.propose(action.clone(), &key).await {
+            Ok(_) => return,
+            Err(ProposeError::Refused(refusal)) => {
+                tracing::warn!(%refusal, "the ledger does not say who leads");
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "who leads was not committed to the ledger yet");
+                reign.environment().sleep(RETRY_PAUSE).await;
+            }
         }
     }
 }
@@ -190,9 +222,6 @@ impl Conductor {
         } else if self.plan_clock.is_due(self.reign.now()) {
             self.plan().await;
         }
-        if !self.announced && reign.zone().read(ZoneState::is_initialized) {
-            self.announce().await;
-        }
         if self.reign.quiet_for() >= TICK_AFTER && self.reign.zone().read(ZoneState::wants_ticks) {
             self.propose(Action::Tick).await;
         }
@@ -243,25 +272,6 @@ impl Conductor {
             }
             (partitions, reconciled, reign.fence_of(state))
         })
-    }
-
-    /// Writes into the ledger who leads now: once, however often an answer is lost.
-    async fn announce(&mut self) {
-        let (member, term) = (self.reign.member_id(), self.reign.term());
-        let address = self.reign.configuration().advertised_address().to_owned();
-        let action = Action::AnnounceLeader { member, address, term };
-        let key = format!("control-plane-leader-{member}-{term}");
-        match self.reign.propose(action, &key).await {
-            Ok(_) => self.announced = true,
-            Err(ProposeError::Refused(refusal)) => {
-                tracing::warn!(%refusal, "the ledger does not say who leads");
-                self.announced = true;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "who leads was not committed to the ledger yet");
-                self.reign.environment().sleep(RETRY_PAUSE).await;
-            }
-        }
     }
 
     /// Writes down what is known of load, for the next leader. What is not committed now is so half a minute

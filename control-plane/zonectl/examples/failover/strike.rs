@@ -33,7 +33,7 @@ const GRACE: Duration = Duration::from_secs(15);
 pub enum Target {
     Nobody,
     IndexNode(Victim),
-    Leader { role: Role, member_id: u64 },
+    Leader(Role),
 }
 
 /// What a fault has shown by itself; requests are another matter.
@@ -68,10 +68,7 @@ impl Target {
                 let (role, _) = zone.disk.as_ref().context("no node has a disk of its own")?;
                 Ok(Self::IndexNode(zone.leading(*role).await?))
             }
-            Fault::KillLeader => {
-                let (role, member_id) = zone.control_plane_leader().await?;
-                Ok(Self::Leader { role, member_id })
-            }
+            Fault::KillLeader => Ok(Self::Leader(zone.control_plane_leader().await?)),
             Fault::EtcdKill | Fault::EtcdFreeze | Fault::EtcdTunedKill | Fault::EtcdTunedFreeze => {
                 anyhow::bail!("{} is not for the zone", fault.title())
             }
@@ -81,7 +78,7 @@ impl Target {
     fn victim(&self) -> anyhow::Result<&Victim> {
         match self {
             Self::IndexNode(victim) => Ok(victim),
-            Self::Nobody | Self::Leader { .. } => anyhow::bail!("there is no index node to hit"),
+            Self::Nobody | Self::Leader(_) => anyhow::bail!("there is no index node to hit"),
         }
     }
 
@@ -92,7 +89,7 @@ impl Target {
                 matches!(event.kind.as_str(), "node-suspect" | "node-down")
                     && event.node_id == victim.node_id
             }
-            Self::Nobody | Self::Leader { .. } => false,
+            Self::Nobody | Self::Leader(_) => false,
         }
     }
 
@@ -103,7 +100,7 @@ impl Target {
                 matches!(event.kind.as_str(), "takeover" | "leader-changed")
                     && victim.led.contains(&event.partition_id)
             }
-            Self::Leader { .. } | Self::Nobody => false,
+            Self::Leader(_) | Self::Nobody => false,
         }
     }
 }
@@ -181,15 +178,14 @@ async fn kill_index_node(zone: &mut Zone, target: &Target) -> anyhow::Result<Str
 }
 
 async fn kill_leader(zone: &mut Zone, target: &Target) -> anyhow::Result<Struck> {
-    let Target::Leader { role, member_id } = target else {
-        anyhow::bail!("there is no leader to hit")
-    };
+    let Target::Leader(role) = target else { anyhow::bail!("there is no leader to hit") };
     // What the successor commits comes after it, however fast this program hears of it.
     let after_sequence = zone.events.last_sequence();
     let since = zone.environment.now();
     zone.processes.kill(*role)?;
+    let layout = zone.processes.layout();
     let succession =
-        Some(succession(&zone.environment, &zone.admin, *member_id, after_sequence, since).await?);
+        Some(succession(&zone.environment, layout, *role, after_sequence, since).await?);
     // The index nodes find the new leader.
     zone.environment.sleep(Duration::from_secs(1)).await;
     zone.processes.start(*role)?;

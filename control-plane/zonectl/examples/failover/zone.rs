@@ -168,7 +168,7 @@ impl Zone {
     }
 
     /// The member that leads the control plane, and its id.
-    pub async fn control_plane_leader(&self) -> anyhow::Result<(Role, u64)> {
+    pub async fn control_plane_leader(&self) -> anyhow::Result<Role> {
         succession::leader(&self.status().await?, self.processes.layout())
     }
 

@@ -119,14 +119,13 @@ pub async fn run(zone: &mut Zone, nodes: &Nodes) -> anyhow::Result<TrialRecord> 
     let calm_seconds = environment.now().since(calm_since).as_secs_f64();
     let calm_cores = (zone.processor_seconds(lost.role)? - before) / calm_seconds;
 
-    let after_sequence = zone.last_sequence().await;
+    let after_sequence = zone.last_sequence().await?;
     let used_before = survivors(zone, lost.role)?;
     nodes.clear();
     let since = environment.now();
     zone.processes.kill(lost.role)?;
-    let admin = &zone.admin;
     let (succession, complete) = tokio::join!(
-        succession(&environment, admin, lost.member_id, after_sequence, since),
+        succession(&environment, zone.processes.layout(), lost.role, after_sequence, since),
         all_in_session(&environment, nodes, lost.term),
     );
     let used_after = survivors(zone, lost.role)?;
@@ -141,7 +140,7 @@ pub async fn run(zone: &mut Zone, nodes: &Nodes) -> anyhow::Result<TrialRecord> 
     let address = zone.processes.layout().address(leader.role);
     let welcomes = nodes.sightings.welcomes();
     let sessions = figures(since, nodes.count(), lost.term, &address, &welcomes, &requests);
-    let events = events_after(&zone.admin, after_sequence).await;
+    let events = events_after(&zone.admin, after_sequence).await?;
     let is_whole = events.iter().any(|event| event.kind == "control-plane-leader");
     anyhow::ensure!(is_whole, "the new leader does not say what is in its ledger");
     zone.processes.start(lost.role)?;

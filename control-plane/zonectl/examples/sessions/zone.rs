@@ -54,7 +54,6 @@ pub struct Zone {
 #[derive(Clone, Copy, Debug)]
 pub struct Leader {
     pub role: Role,
-    pub member_id: u64,
     pub term: u64,
 }
 
@@ -125,9 +124,7 @@ impl Zone {
             match &status {
                 Ok(status) if self.is_calm(status) => {
                     if now.since(*calm_since.get_or_insert(now)) >= CALM_FOR {
-                        let (role, member_id) =
-                            succession::leader(status, self.processes.layout())?;
-                        return Ok(Leader { role, member_id, term: status.control_plane.term });
+                        return self.led_by(status);
                     }
                 }
                 Ok(status) => {
@@ -174,14 +171,18 @@ impl Zone {
 
     /// Who leads now, whatever else is the case.
     pub async fn leader(&self) -> anyhow::Result<Leader> {
-        let status = self.status().await?;
-        let (role, member_id) = succession::leader(&status, self.processes.layout())?;
-        Ok(Leader { role, member_id, term: status.control_plane.term })
+        self.led_by(&self.status().await?)
+    }
+
+    fn led_by(&self, status: &StatusForm) -> anyhow::Result<Leader> {
+        let role = succession::leader(status, self.processes.layout())?;
+        Ok(Leader { role, term: status.control_plane.term })
     }
 
     /// The last event in the ledger.
-    pub async fn last_sequence(&self) -> u64 {
-        events_after(&self.admin, 0).await.last().map_or(0, |event| event.sequence)
+    pub async fn last_sequence(&self) -> anyhow::Result<u64> {
+        let events = events_after(&self.admin, 0).await?;
+        Ok(events.last().map_or(0, |event| event.sequence))
     }
 
     /// Processor seconds that a member has used so far.

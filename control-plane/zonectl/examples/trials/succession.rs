@@ -3,17 +3,18 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use client::AdminClient;
+use client::{AdminClient, AdminError, AdminOptions};
 use futures_util::TryStreamExt;
 use proto::v1;
 use runtime::seams::{Environment, Moment};
+use tokio::sync::oneshot;
 use zonectl::{
     forms::StatusForm,
     zone_process::{Layout, Role},
 };
 
-/// How long it is looked for a leader at a time.
-const STATUS_WITHIN: Duration = Duration::from_millis(30);
+/// How long a member may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_millis(30);
 
 /// How long the control plane may be without a leader.
 const SUCCESSION_WITHIN: Duration = Duration::from_secs(60);
@@ -30,51 +31,87 @@ pub struct Succession {
     pub committed_ms: f64,
 }
 
-/// The member that leads the control plane, and its id.
-pub fn leader(status: &StatusForm, layout: &Layout) -> anyhow::Result<(Role, u64)> {
+/// The member that leads the control plane.
+pub fn leader(status: &StatusForm, layout: &Layout) -> anyhow::Result<Role> {
     let control_plane = &status.control_plane;
     let leader = control_plane.leader.context("the control plane has no leader")?;
     let member = control_plane.members.iter().find(|member| member.id == leader);
     let address = &member.context("the leader is no member")?.address;
     let role = layout.member_roles().find(|role| layout.address(*role) == *address);
-    Ok((role.with_context(|| format!("no process listens at {address}"))?, leader))
+    role.with_context(|| format!("no process listens at {address}"))
 }
 
-/// What the ledger holds by now; nothing where there is no leader to ask.
-pub async fn events_after(admin: &AdminClient, after_sequence: u64) -> Vec<v1::Event> {
+/// What the ledger holds by now, as a leader says.
+pub async fn events_after(
+    admin: &AdminClient,
+    after_sequence: u64,
+) -> Result<Vec<v1::Event>, AdminError> {
     let request = v1::WatchEventsRequest { after_sequence, follow: false };
-    admin.watch_events(request).try_collect().await.unwrap_or_default()
+    admin.watch_events(request).try_collect().await
 }
 
-/// Whether another member than the lost one answers as the leader now.
-async fn is_led_by_another(admin: &AdminClient, lost: u64) -> bool {
-    let status = admin.status_within(STATUS_WITHIN).await;
-    let leader = |status: &v1::ZoneStatus| status.control_plane.as_ref().map(|it| it.leader);
-    status.is_ok_and(|status| status.from_leader && leader(&status) != Some(lost))
+/// How one member is asked: it answers at once, or is asked again.
+fn briefly() -> AdminOptions {
+    AdminOptions {
+        deadline: ANSWER_WITHIN,
+        attempt_timeout: ANSWER_WITHIN,
+        unreachable_after: ANSWER_WITHIN,
+        ..AdminOptions::default()
+    }
 }
 
-/// Asks everybody again and again, from the moment at which the member was lost. A watch of events would come
-/// back too late: it waits between attempts. What the successor commits comes after `after_sequence`, however
-/// fast this program hears of it.
+/// Asks the members that are left again and again, from the moment at which their leader was lost. What the successor
+/// commits comes after `after_sequence`, however fast this program hears of it.
+///
+/// It is asked from a thread of its own: where a thousand sessions share this program's runtime, an answer would wait
+/// for its turn there.
 pub async fn succession(
     environment: &Environment,
-    admin: &AdminClient,
-    lost: u64,
+    layout: &Layout,
+    lost: Role,
+    after_sequence: u64,
+    since: Moment,
+) -> anyhow::Result<Succession> {
+    let left = layout.member_roles().filter(|role| *role != lost);
+    let left: Vec<String> = left.map(|role| layout.address(role)).collect();
+    let (environment, (told, hears)) = (environment.clone(), oneshot::channel());
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let watched = runtime.context("no runtime to watch from").and_then(|runtime| {
+            runtime.block_on(watch(&environment, &left, after_sequence, since))
+        });
+        // Nobody waits for it any more if this program is being ended.
+        let _ = told.send(watched);
+    });
+    hears.await.context("whoever watched has ended")?
+}
+
+/// Only a leader answers at all.
+async fn watch(
+    environment: &Environment,
+    left: &[String],
     after_sequence: u64,
     since: Moment,
 ) -> anyhow::Result<Succession> {
     let elapsed_ms = || environment.now().since(since).as_secs_f64() * 1e3;
     let limit_ms = SUCCESSION_WITHIN.as_secs_f64() * 1e3;
-    while !is_led_by_another(admin, lost).await {
-        anyhow::ensure!(elapsed_ms() < limit_ms, "no other member leads for {SUCCESSION_WITHIN:?}");
-    }
-    let answered_ms = elapsed_ms();
-    loop {
-        let events = events_after(admin, after_sequence).await;
-        if events.iter().any(|event| event.kind == "control-plane-leader") {
-            return Ok(Succession { answered_ms, committed_ms: elapsed_ms() });
+    let one =
+        |address: &String| AdminClient::new(environment, std::slice::from_ref(address), briefly());
+    // Each by itself: what one does not answer delays nothing that another one says.
+    let members = left.iter().map(one).collect::<Result<Vec<_>, _>>()?;
+    let mut answered_ms = None;
+    while elapsed_ms() < limit_ms {
+        for member in &members {
+            let Ok(events) = events_after(member, after_sequence).await else { continue };
+            let answered_ms = *answered_ms.get_or_insert_with(elapsed_ms);
+            if events.iter().any(|event| event.kind == "control-plane-leader") {
+                return Ok(Succession { answered_ms, committed_ms: elapsed_ms() });
+            }
         }
-        anyhow::ensure!(elapsed_ms() < limit_ms, "the new leader has committed nothing");
         environment.sleep(LOOK_INTERVAL).await;
+    }
+    match answered_ms {
+        None => anyhow::bail!("no other member leads for {SUCCESSION_WITHIN:?}"),
+        Some(_) => anyhow::bail!("the new leader has committed nothing"),
     }
 }
