@@ -87,9 +87,9 @@ impl BalanceAction {
         column_name(self.column)
     }
 
-    /// Whether it is for the numbers of leaders.
+    /// Whether it is only for even numbers of leaders.
     pub fn is_for_leaders(&self) -> bool {
-        self.column == LEADERS
+        self.goal == Goal::Counts && self.column == LEADERS
     }
 
     /// The reason as a sentence.

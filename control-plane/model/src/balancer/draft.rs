@@ -210,16 +210,11 @@ fn wishes(sight: &Sight<'_>, plan: &BalancePlan, is_by_load: bool) -> Vec<Wish> 
             exchanged_with: None,
         }));
     }
+    // What safety needs is done by others.
     let is_meant = |action: &&BalanceAction| {
-        let is_for_counts = action.goal == Goal::Counts;
-        match action.tool {
-            // What safety needs is done by others.
-            Tool::TransferLeadership => {
-                action.goal != Goal::Safety && (is_by_load || !is_for_counts)
-            }
-            Tool::MoveReplica => action.goal != Goal::Safety,
-            Tool::AddReplica | Tool::Split { .. } | Tool::Throttle { .. } => false,
-        }
+        matches!(action.tool, Tool::TransferLeadership | Tool::MoveReplica)
+            && action.goal != Goal::Safety
+            && (is_by_load || !action.is_for_leaders())
     };
     wishes.extend(plan.actions.iter().filter(is_meant).map(|action| Wish {
         goal: action.goal,

@@ -74,7 +74,7 @@ pub(super) fn of(
     let mut able: BTreeSet<PartitionId> = BTreeSet::new();
     for action in &meant {
         // Without load, numbers of leaders are evened out by others, and exactly.
-        let is_for_others = !has_load && action.goal == Goal::Counts && action.is_for_leaders();
+        let is_for_others = !has_load && action.is_for_leaders();
         if !is_for_others && filter.takes(action) {
             able.insert(action.partition);
         }

@@ -75,6 +75,33 @@ fn hot_node() -> World {
     world
 }
 
+/// A plan whose second step would have made up for its first one, and cannot be taken any more.
+#[test]
+fn what_is_left_of_a_plan_does_not_make_the_zone_worse() {
+    let mut world = hot_node();
+    let World { state, view, heat, now, .. } = &world;
+    let sight = Sight { state, view, heat, now: *now };
+    let asked = world.balancer.request_draft(&sight, 1, EFFORT).expect("it has looked");
+    let mut plan = world.balancer.plan_draft(&asked);
+    let whole = world.balancer.finish_draft(&sight, &asked, &plan);
+    assert!(whole.steps.len() >= 2 && whole.left_out == 0, "{whole:?}");
+    let (hot, cold) = (NodeId(1), NodeId(2));
+    let led = state.partitions_led_by(cold).next().expect("it leads four");
+    let gone = state.partitions_led_by(cold).last().expect("it leads four");
+    for (action, id, from, to) in [(0, led, cold, hot), (1, gone, hot, cold)] {
+        let action = &mut plan.actions[action];
+        (action.partition, action.from.node, action.to.node) = (id, from, to);
+    }
+    plan.actions.truncate(2);
+    world.loads.insert(led, request(200_000));
+    world.run(100);
+    let World { state, view, heat, now, .. } = &world;
+    let sight = Sight { state, view, heat, now: *now };
+    let left = world.balancer.finish_draft(&sight, &asked, &plan);
+    assert_eq!((steps(&left), left.left_out), (vec![], 2));
+    assert_eq!(left.before, left.after);
+}
+
 #[test]
 fn a_draft_does_now_what_the_balancer_would_do_in_half_a_minute() {
     let mut world = hot_node();
