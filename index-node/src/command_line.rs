@@ -71,7 +71,7 @@ pub struct Flags {
     #[arg(long, value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     disk_reserve_bytes: Option<u64>,
-    /// Bytes per second that one snapshot may take; 0: as fast as it goes.
+    /// Bytes per second that one snapshot may take; 0: as fast as it goes [default: 67108864].
     #[arg(long, value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     snapshot_bytes_per_second_max: Option<u64>,

@@ -5,6 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use runtime::{configuration::Validate, grpc::TlsFiles};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use crate::engine::snapshot_stream::CHUNK_ITEM_BYTES_MAX;
+
 /// Prefix of the environment variables that override the configuration file.
 pub const ENVIRONMENT_PREFIX: &str = "ISOTHERM_INDEX_NODE_";
 
@@ -12,6 +14,8 @@ pub const ENVIRONMENT_PREFIX: &str = "ISOTHERM_INDEX_NODE_";
 const CORES_MAX: u32 = 1_024;
 /// A client's attempt lasts for 300 ms.
 const KEY_WAIT_MAX_MS: u64 = 200;
+/// A message's bound, with some room for what goes with the items.
+const SNAPSHOT_CHUNK_BYTES_MAX: u64 = CHUNK_ITEM_BYTES_MAX as u64;
 const MEBIBYTE: u64 = 1 << 20;
 const GIBIBYTE: u64 = 1 << 30;
 
@@ -47,8 +51,10 @@ pub struct Configuration {
     pub raft: RaftSettings,
     pub hot_keys: HotKeySettings,
     pub peers: PeerTimers,
-    /// Bytes per second that one snapshot may take; 0: as fast as it goes.
+    /// Bytes per second that one snapshot may take, so that copies leave room for requests; 0: as fast as it goes.
     pub snapshot_bytes_per_second_max: u64,
+    /// Bytes of keys and values that are sent at a time: 1 to 229,376. What broke off goes on after the last whole part.
+    pub snapshot_chunk_bytes_max: u64,
     /// For example `info,openraft=error`. The variable `ISOTHERM_LOG` overrides it.
     pub log_filter: String,
 }
@@ -116,7 +122,8 @@ impl Default for Configuration {
             raft: RaftSettings::default(),
             hot_keys: HotKeySettings::default(),
             peers: PeerTimers::default(),
-            snapshot_bytes_per_second_max: 0,
+            snapshot_bytes_per_second_max: 64 * MEBIBYTE,
+            snapshot_chunk_bytes_max: SNAPSHOT_CHUNK_BYTES_MAX,
             log_filter: "info,openraft=error".into(),
         }
     }
@@ -216,6 +223,12 @@ impl Validate for Configuration {
         }
         if self.cores > CORES_MAX {
             return Err(format!("cores is {}; it must be at most {CORES_MAX}", self.cores));
+        }
+        let chunk = self.snapshot_chunk_bytes_max;
+        if !(1..=SNAPSHOT_CHUNK_BYTES_MAX).contains(&chunk) {
+            return Err(format!(
+                "snapshot_chunk_bytes_max is {chunk}; it must be 1 to {SNAPSHOT_CHUNK_BYTES_MAX}"
+            ));
         }
         self.raft.validate()?;
         self.hot_keys.validate()?;

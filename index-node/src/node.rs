@@ -38,7 +38,7 @@ use crate::{
     orders::{self, EngineOrders},
     peer::{
         Addresses, Appointer, ConnectionWatch, LinkContext, LinkTransport, Links, PeerApi,
-        SnapshotSender,
+        SnapshotLimits, SnapshotSender,
     },
     place::Place,
     telemetry,
@@ -272,11 +272,18 @@ impl Start {
             },
             stop.clone(),
         ));
+        let Configuration { snapshot_bytes_per_second_max, snapshot_chunk_bytes_max, .. } =
+            self.configuration;
+        let limits = SnapshotLimits {
+            bytes_per_second_max: snapshot_bytes_per_second_max,
+            chunk_bytes_max: usize::try_from(snapshot_chunk_bytes_max).unwrap_or(usize::MAX),
+        };
         let snapshots = SnapshotSender::new(
+            self.environment.clone(),
             &place.zone_id,
             Arc::clone(&addresses),
             self.channels()?,
-            self.configuration.snapshot_bytes_per_second_max,
+            limits,
         );
         let setup = HostSetup {
             environment: self.environment.clone(),

@@ -154,6 +154,10 @@ const GROUP_TIMERS_DIVISOR: u64 = 10;
 
 /// A run writes hundreds of entries into each group, and has to see snapshots.
 const ENTRIES_PER_SNAPSHOT: u64 = 60;
+/// So few that even the small partitions of a simulation take several chunks, and so long that faults come between
+/// them.
+const SNAPSHOT_CHUNK_BYTES_MAX: u64 = 512;
+const SNAPSHOT_BYTES_PER_SECOND_MAX: u64 = 16 << 10;
 const ENTRIES_KEPT: u64 = 20;
 
 /// Of the members' group, which writes about as much in a run as all partitions together.
@@ -318,6 +322,8 @@ fn add_index_node(
                     entries_kept: ENTRIES_KEPT,
                 },
                 hot_keys,
+                snapshot_bytes_per_second_max: SNAPSHOT_BYTES_PER_SECOND_MAX,
+                snapshot_chunk_bytes_max: SNAPSHOT_CHUNK_BYTES_MAX,
                 ..Default::default()
             };
             let store = boot.disk.open(&index_node::families(), &boot.environment);

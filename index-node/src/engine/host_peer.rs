@@ -173,33 +173,67 @@ impl ReplicaHost {
         let Some(Body::Header(header)) = next_chunk(&mut chunks).await? else {
             return Err(Status::invalid_argument("a snapshot starts with its header"));
         };
-        if header.zone_id != self.zone_id {
-            return Err(Status::failed_precondition(format!(
-                "the snapshot is of zone {}, but this node is of zone {}",
-                header.zone_id, self.zone_id
-            )));
-        }
+        self.check_snapshot_zone(&header.zone_id)?;
         let partition = PartitionId(header.partition_id);
         let to = ReplicaId(header.to_replica_id);
-        let replica = self.receiver(partition, to).map_err(|fault| {
-            let kind = error_detail::Kind::UnknownReplica(v1::UnknownReplica {
-                partition_id: partition.0,
-                replica_id: to.0,
-                destroyed: fault.code == Code::Destroyed,
-            });
-            detail::status(tonic::Code::NotFound, fault.message, kind)
-        })?;
-        let _receiving = Receiving::begin(&replica)?;
+        let replica = self.receiver_of_snapshot(partition, to)?;
+        let mut receiving = Receiving::begin(&replica)?;
         let received = async {
-            let receiver = SnapshotReceiver::begin(&self.shared.store, &self.lineages, &header)
-                .map_err(receive_status)?;
-            let (vote, snapshot) = receive_items(receiver, chunks).await?;
+            // Whatever was kept is of an older transfer, or goes on now.
+            let kept = replica.kept.take();
+            let receiver = match header.items_before {
+                0 => {
+                    drop(kept);
+                    SnapshotReceiver::begin(&self.shared.store, &self.lineages, header)
+                }
+                _ => kept.ok_or(ReceiveError::NotHere).and_then(|kept| kept.go_on(&header)),
+            };
+            receiving.receiver = Some(receiver.map_err(receive_status)?);
+            let (vote, snapshot) = receiving.items(chunks).await?;
             install(&replica, vote, snapshot).await
         };
         let vote = received.await;
         instruments::snapshot_received(vote.is_ok());
         runtime::mark!("snapshot of a partition received", vote.is_ok());
         Ok(snapshot_stream::encode_response(&vote?))
+    }
+
+    /// What is kept of a snapshot that broke off on its way to a replica here.
+    pub fn snapshot_progress(
+        &self,
+        request: &v1::GetSnapshotProgressRequest,
+    ) -> Result<v1::GetSnapshotProgressResponse, Status> {
+        self.check_snapshot_zone(&request.zone_id)?;
+        let (partition, to) = (PartitionId(request.partition_id), ReplicaId(request.to_replica_id));
+        let replica = self.receiver_of_snapshot(partition, to)?;
+        if replica.receiving.load(Relaxed) {
+            return Err(on_its_way());
+        }
+        Ok(replica.kept.progress(request))
+    }
+
+    fn check_snapshot_zone(&self, zone_id: &str) -> Result<(), Status> {
+        if zone_id == self.zone_id {
+            return Ok(());
+        }
+        let own = &self.zone_id;
+        let message = format!("the snapshot is of zone {zone_id}, but this node is of zone {own}");
+        Err(Status::failed_precondition(message))
+    }
+
+    fn receiver_of_snapshot(
+        &self,
+        partition: PartitionId,
+        to: ReplicaId,
+    ) -> Result<Arc<Replica>, Status> {
+        self.receiver(partition, to).map_err(|fault| {
+            let kind = error_detail::Kind::UnknownReplica(v1::UnknownReplica {
+                partition_id: partition.0,
+                replica_id: to.0,
+                destroyed: fault.code == Code::Destroyed,
+            });
+            detail::status(tonic::Code::NotFound, fault.message, kind)
+        })
     }
 
     /// Where the logs of these groups end.
@@ -318,6 +352,7 @@ fn receive_status(error: ReceiveError) -> Status {
         ReceiveError::Codec(_) | ReceiveError::Malformed(_) => Status::invalid_argument(message),
         ReceiveError::Damaged(_) => Status::data_loss(message),
         ReceiveError::Store(_) => Status::unavailable(message),
+        ReceiveError::NotHere => Status::failed_precondition(message),
     }
 }
 
@@ -333,28 +368,6 @@ where
     }
 }
 
-async fn receive_items<S>(
-    mut receiver: SnapshotReceiver,
-    mut chunks: S,
-) -> Result<(RaftVote, PartitionSnapshot), Status>
-where
-    S: Stream<Item = Result<v1::SnapshotChunk, Status>> + Unpin,
-{
-    loop {
-        match next_chunk(&mut chunks).await? {
-            Some(Body::Items(items)) => receiver.items(items).map_err(receive_status)?,
-            Some(Body::Trailer(trailer)) => {
-                return receiver.finish(&trailer).map_err(receive_status);
-            }
-            Some(Body::Header(_)) | None => {
-                return Err(Status::invalid_argument(
-                    "after the header come items, then the trailer",
-                ));
-            }
-        }
-    }
-}
-
 async fn install(
     replica: &Replica,
     vote: RaftVote,
@@ -367,20 +380,57 @@ async fn install(
     }
 }
 
-/// A replica's place for the one snapshot that it receives at a time.
-struct Receiving<'a>(&'a Replica);
+fn on_its_way() -> Status {
+    Status::aborted("another snapshot is on its way to this replica")
+}
+
+/// A replica's place for the one snapshot that it receives at a time. What breaks off, also because the call was
+/// dropped with its connection, is kept.
+struct Receiving<'a> {
+    replica: &'a Replica,
+    receiver: Option<SnapshotReceiver>,
+}
 
 impl<'a> Receiving<'a> {
     fn begin(replica: &'a Replica) -> Result<Self, Status> {
         if replica.receiving.swap(true, Relaxed) {
-            return Err(Status::aborted("another snapshot is on its way to this replica"));
+            return Err(on_its_way());
         }
-        Ok(Self(replica))
+        Ok(Self { replica, receiver: None })
+    }
+
+    /// Receives what comes after the header, and verifies it. What is not as it should be is not kept.
+    async fn items<S>(&mut self, mut chunks: S) -> Result<(RaftVote, PartitionSnapshot), Status>
+    where
+        S: Stream<Item = Result<v1::SnapshotChunk, Status>> + Unpin,
+    {
+        loop {
+            let body = next_chunk(&mut chunks).await?;
+            let Some(mut receiver) = self.receiver.take() else {
+                return Err(Status::internal("items come before there is anybody to receive them"));
+            };
+            match body {
+                Some(Body::Items(items)) => receiver.items(items).map_err(receive_status)?,
+                Some(Body::Trailer(trailer)) => {
+                    return receiver.finish(&trailer).map_err(receive_status);
+                }
+                Some(Body::Header(_)) | None => {
+                    return Err(Status::invalid_argument(
+                        "after the header come items, then the trailer",
+                    ));
+                }
+            }
+            self.receiver = Some(receiver);
+        }
     }
 }
 
 impl Drop for Receiving<'_> {
     fn drop(&mut self) {
-        self.0.receiving.store(false, Relaxed);
+        if let Some(receiver) = self.receiver.take() {
+            let now = self.replica.shared.environment.now();
+            self.replica.kept.keep(receiver, now);
+        }
+        self.replica.receiving.store(false, Relaxed);
     }
 }

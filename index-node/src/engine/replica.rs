@@ -38,6 +38,7 @@ use super::{
     records::{GroupState, ReplicaRecord},
     roll::Roll,
     sight::LeaderSight,
+    snapshot_receive::Kept,
     state_machine::StateMachine,
     transport::{Campaign, GroupTransport, Network, PeerWatch},
     turns::TurnGate,
@@ -124,6 +125,8 @@ pub struct Replica {
     doubted: Arc<AtomicBool>,
     /// One snapshot is received at a time.
     pub(super) receiving: AtomicBool,
+    /// What has come of one that broke off.
+    pub(super) kept: Kept,
     failure: Mutex<Option<String>>,
     pub(super) sight: Mutex<LeaderSight>,
     /// Rises when another leader is heard of.
@@ -231,6 +234,7 @@ impl Replica {
             stored: StoredEstimate::default(),
             doubted,
             receiving: AtomicBool::new(false),
+            kept: Kept::default(),
             failure: Mutex::new(None),
             sight: Mutex::new(LeaderSight::starting_at(now)),
             sightings: watch::Sender::new(0),
@@ -423,6 +427,7 @@ impl Replica {
     /// that is in doubt, and reports how far learners are.
     pub(super) fn tick(self: &Arc<Self>) {
         self.clock.now_ms();
+        self.kept.expire(self.shared.environment.now());
         if self.leader().is_some() {
             self.sight().known_at = self.shared.environment.now();
         }

@@ -1,13 +1,23 @@
 //! Receives a snapshot into a fresh lineage, in bounded batches as it comes in. Nothing of it is live
 //! before the trailer was verified and openraft has installed it; if anything goes wrong before, the
-//! lineage is deleted again.
+//! lineage is deleted again. Only what merely broke off is kept for a while, in memory and in its lineage: see
+//! [`Kept`]. After a restart of the process nothing of it is there.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use planted::Bug;
-use proto::v1::{SnapshotHeader, SnapshotItems, SnapshotTrailer, snapshot_item::Table};
-use runtime::store::{Batch, Store, StoreError};
+use proto::v1::{
+    GetSnapshotProgressRequest, GetSnapshotProgressResponse, SnapshotHeader, SnapshotItems,
+    SnapshotTrailer, snapshot_item::Table,
+};
+use runtime::{
+    seams::Moment,
+    store::{Batch, Store, StoreError},
+};
 
 use super::{
     codec::{self, CodecError},
@@ -18,6 +28,49 @@ use super::{
     snapshot_stream::{ItemsChecksum, family},
     types::{Lineage, RaftVote, ReplicaId, SnapshotMeta},
 };
+
+/// How long what broke off is kept.
+const KEPT_FOR: Duration = Duration::from_secs(30);
+
+/// A replica's place for a snapshot that broke off on its way.
+#[derive(Default)]
+pub(super) struct Kept(Mutex<Option<(Moment, SnapshotReceiver)>>);
+
+impl Kept {
+    fn lock(&self) -> MutexGuard<'_, Option<(Moment, SnapshotReceiver)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn keep(&self, receiver: SnapshotReceiver, now: Moment) {
+        if receiver.can_go_on() {
+            *self.lock() = Some((now, receiver));
+        }
+    }
+
+    pub(super) fn take(&self) -> Option<SnapshotReceiver> {
+        self.lock().take().map(|(_, receiver)| receiver)
+    }
+
+    /// Lets go of what nobody has gone on with.
+    pub(super) fn expire(&self, now: Moment) {
+        let mut kept = self.lock();
+        if kept.as_ref().is_some_and(|(since, _)| now.since(*since) >= KEPT_FOR) {
+            *kept = None;
+        }
+    }
+
+    /// What is kept of a transfer; nothing where none of it is.
+    pub(super) fn progress(
+        &self,
+        request: &GetSnapshotProgressRequest,
+    ) -> GetSnapshotProgressResponse {
+        let kept = self.lock();
+        let progress = kept.as_ref().and_then(|(_, receiver)| {
+            receiver.progress(request.from_replica_id, request.transfer_id)
+        });
+        progress.unwrap_or_default()
+    }
+}
 
 /// Why a snapshot is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,9 +83,13 @@ pub enum ReceiveError {
     Malformed(&'static str),
     #[error("the snapshot arrived damaged: {0}")]
     Damaged(&'static str),
+    #[error("what was received of the snapshot before is not here")]
+    NotHere,
 }
 
 pub(super) struct SnapshotReceiver {
+    /// The header of the first attempt.
+    header: SnapshotHeader,
     store: Arc<dyn Store>,
     lineage: UnusedLineage,
     vote: RaftVote,
@@ -47,7 +104,7 @@ impl SnapshotReceiver {
     pub(super) fn begin(
         store: &Arc<dyn Store>,
         lineages: &Lineages,
-        header: &SnapshotHeader,
+        header: SnapshotHeader,
     ) -> Result<Self, ReceiveError> {
         let vote = codec::decode(header.format_version, &header.vote)?;
         let meta: SnapshotMeta = codec::decode(header.format_version, &header.meta)?;
@@ -72,7 +129,39 @@ impl SnapshotReceiver {
             checksum: ItemsChecksum::default(),
             keys: 0,
             stored_bytes: 0,
+            header,
         })
+    }
+
+    /// Whether what broke off may go on at all.
+    pub(super) fn can_go_on(&self) -> bool {
+        self.header.transfer_id != 0 && self.checksum.progress().items > 0
+    }
+
+    /// What was received so far, if it is of this transfer.
+    pub(super) fn progress(
+        &self,
+        from_replica_id: u64,
+        transfer_id: u64,
+    ) -> Option<GetSnapshotProgressResponse> {
+        let own = (self.header.from_replica_id, self.header.transfer_id);
+        (own == (from_replica_id, transfer_id)).then(|| self.checksum.progress())
+    }
+
+    /// Goes on where another attempt at the same transfer broke off: of the very same snapshot, after exactly the items
+    /// that are here.
+    pub(super) fn go_on(mut self, header: &SnapshotHeader) -> Result<Self, ReceiveError> {
+        let kept = self.progress(header.from_replica_id, header.transfer_id);
+        let is_here = kept.is_some_and(|kept| kept.items == header.items_before);
+        // Who leads may have voted since; the snapshot is what it was.
+        let own = &self.header;
+        let is_same = (own.format_version, &own.meta, &own.group_state)
+            == (header.format_version, &header.meta, &header.group_state);
+        if !is_here || !is_same {
+            return Err(ReceiveError::NotHere);
+        }
+        self.vote = codec::decode(header.format_version, &header.vote)?;
+        Ok(self)
     }
 
     /// Writes one chunk of items.

@@ -5,8 +5,9 @@ use std::{ops::Bound, sync::Arc};
 use bytes::Bytes;
 use planted::Bug;
 use proto::v1::{
-    InstallSnapshotResponse, SnapshotChunk, SnapshotHeader, SnapshotItem, SnapshotItems,
-    SnapshotTrailer, snapshot_chunk::Body, snapshot_item::Table,
+    GetSnapshotProgressRequest, GetSnapshotProgressResponse, InstallSnapshotResponse,
+    SnapshotChunk, SnapshotHeader, SnapshotItem, SnapshotItems, SnapshotTrailer,
+    snapshot_chunk::Body, snapshot_item::Table,
 };
 use runtime::store::{Family, Reader, Scan, StoreError};
 
@@ -19,12 +20,12 @@ use super::{
 };
 
 /// The most bytes of keys and values in a chunk. A single item fits: keys and values are limited.
-const CHUNK_ITEM_BYTES_MAX: usize = 224 * 1024;
+pub const CHUNK_ITEM_BYTES_MAX: usize = 224 * 1024;
 /// What an item costs on the wire besides its key and value, at most.
 const ITEM_OVERHEAD_BYTES: usize = 24;
 
 /// The running checksum over a snapshot's items.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct ItemsChecksum {
     items: u64,
     crc: crc32fast::Hasher,
@@ -45,6 +46,11 @@ impl ItemsChecksum {
     pub(super) fn trailer(self) -> SnapshotTrailer {
         SnapshotTrailer { items: self.items, crc32: self.crc.finalize() }
     }
+
+    pub(super) fn progress(&self) -> GetSnapshotProgressResponse {
+        let SnapshotTrailer { items, crc32 } = self.clone().trailer();
+        GetSnapshotProgressResponse { items, crc32 }
+    }
 }
 
 /// The family of a snapshot's table.
@@ -64,21 +70,31 @@ enum Stage {
     Done,
 }
 
-/// The chunks of one local snapshot, in the sequence in which they are sent. It holds a snapshot of the
-/// store: let go of it soon.
-pub struct SnapshotStream {
+/// One local snapshot on its way to one replica: each attempt to send it begins with a [`SnapshotStream`] of the same
+/// chunks. It holds a snapshot of the store: let go of it soon.
+pub struct SnapshotTransfer {
+    header: SnapshotHeader,
     reader: Arc<dyn Reader>,
     lineage: Lineage,
     /// Only this is sent: the lineage may be shared. None: all of it.
     range: Option<KeyRange>,
-    checksum: ItemsChecksum,
-    stage: Stage,
+    chunk_bytes_max: usize,
 }
 
-impl SnapshotStream {
+impl SnapshotTransfer {
+    /// `id`: drawn for this transfer. `chunk_bytes_max`: at most [`CHUNK_ITEM_BYTES_MAX`]; a chunk has one item at
+    /// least.
+    ///
     /// # Panics
     /// If the snapshot was received rather than made here: openraft sends only its own.
-    pub fn new(zone_id: &str, route: Route, vote: &RaftVote, snapshot: PartitionSnapshot) -> Self {
+    pub fn new(
+        zone_id: &str,
+        id: u64,
+        route: Route,
+        vote: &RaftVote,
+        snapshot: PartitionSnapshot,
+        chunk_bytes_max: usize,
+    ) -> Self {
         let PartitionSnapshot { meta, snapshot } = snapshot;
         let SnapshotData::Local(LocalSnapshot { reader, state, total_bytes }) = snapshot else {
             panic!("a received snapshot is installed, never sent on");
@@ -93,44 +109,41 @@ impl SnapshotStream {
             meta: codec::encode(&meta),
             group_state: codec::encode(&*state),
             total_bytes,
+            transfer_id: id,
+            items_before: 0,
         };
         Self {
+            header,
             reader,
             lineage: state.lineage,
             range: state.range.clone(),
-            checksum: ItemsChecksum::default(),
-            stage: Stage::Header(header),
+            chunk_bytes_max: chunk_bytes_max.min(CHUNK_ITEM_BYTES_MAX),
         }
     }
 
-    /// Items of the table after `after`, and the full key of the last one; none at the table's end.
-    fn items(
-        &mut self,
-        table: Table,
-        after: Bound<Bytes>,
-    ) -> Result<Option<(SnapshotItems, Bytes)>, StoreError> {
-        let family = family(table).expect("only the tables of a snapshot are iterated");
-        let end = Bound::Excluded(self.bounds(table).1);
-        let mut items = Vec::new();
-        let mut last = None;
-        let mut bytes = 0;
-        for entry in self.reader.scan(family, Scan { start: after, end, reverse: false }) {
-            let (full_key, value) = entry?;
-            let key = keys::without_lineage(&full_key);
-            if table == Table::Outcomes && !self.is_own_outcome(&key) {
-                last = Some(full_key);
-                continue;
-            }
-            let item = SnapshotItem { table: table.into(), key, value };
-            bytes += item.key.len() + item.value.len() + ITEM_OVERHEAD_BYTES;
-            if bytes > CHUNK_ITEM_BYTES_MAX && !items.is_empty() {
-                break;
-            }
-            self.checksum.add(&item);
-            items.push(item);
-            last = Some(full_key);
+    /// All of it.
+    pub fn chunks(&self) -> SnapshotStream<'_> {
+        self.chunks_after(0)
+    }
+
+    /// Its header says that so many items were received before. They are not left out: skip them, see
+    /// [`SnapshotStream::progress`].
+    pub fn chunks_after(&self, items_before: u64) -> SnapshotStream<'_> {
+        let header = SnapshotHeader { items_before, ..self.header.clone() };
+        let (checksum, stage) = (ItemsChecksum::default(), Stage::Header(header));
+        SnapshotStream { transfer: self, checksum, stage }
+    }
+
+    /// What asks the receiver how far it has come.
+    pub fn progress_request(&self) -> GetSnapshotProgressRequest {
+        let header = &self.header;
+        GetSnapshotProgressRequest {
+            zone_id: header.zone_id.clone(),
+            partition_id: header.partition_id,
+            from_replica_id: header.from_replica_id,
+            to_replica_id: header.to_replica_id,
+            transfer_id: header.transfer_id,
         }
-        Ok(last.map(|last| (SnapshotItems { items }, last)))
     }
 
     /// Where the table's items begin and end.
@@ -154,14 +167,59 @@ impl SnapshotStream {
     }
 }
 
-impl Iterator for SnapshotStream {
+/// The chunks of a transfer, in the sequence in which they are sent.
+pub struct SnapshotStream<'a> {
+    transfer: &'a SnapshotTransfer,
+    checksum: ItemsChecksum,
+    stage: Stage,
+}
+
+impl SnapshotStream<'_> {
+    /// The items that have come so far, and their checksum.
+    pub fn progress(&self) -> GetSnapshotProgressResponse {
+        self.checksum.progress()
+    }
+
+    /// Items of the table after `after`, and the full key of the last one; none at the table's end.
+    fn items(
+        &mut self,
+        table: Table,
+        after: Bound<Bytes>,
+    ) -> Result<Option<(SnapshotItems, Bytes)>, StoreError> {
+        let family = family(table).expect("only the tables of a snapshot are iterated");
+        let transfer = self.transfer;
+        let end = Bound::Excluded(transfer.bounds(table).1);
+        let mut items = Vec::new();
+        let mut last = None;
+        let mut bytes = 0;
+        for entry in transfer.reader.scan(family, Scan { start: after, end, reverse: false }) {
+            let (full_key, value) = entry?;
+            let key = keys::without_lineage(&full_key);
+            if table == Table::Outcomes && !transfer.is_own_outcome(&key) {
+                last = Some(full_key);
+                continue;
+            }
+            let item = SnapshotItem { table: table.into(), key, value };
+            bytes += item.key.len() + item.value.len() + ITEM_OVERHEAD_BYTES;
+            if bytes > transfer.chunk_bytes_max && !items.is_empty() {
+                break;
+            }
+            self.checksum.add(&item);
+            items.push(item);
+            last = Some(full_key);
+        }
+        Ok(last.map(|last| (SnapshotItems { items }, last)))
+    }
+}
+
+impl Iterator for SnapshotStream<'_> {
     type Item = Result<SnapshotChunk, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let body = match std::mem::replace(&mut self.stage, Stage::Done) {
                 Stage::Header(header) => {
-                    self.stage = Stage::Items(Table::Data, self.start(Table::Data));
+                    self.stage = Stage::Items(Table::Data, self.transfer.start(Table::Data));
                     Body::Header(header)
                 }
                 Stage::Items(table, after) => match self.items(table, after) {
@@ -175,7 +233,7 @@ impl Iterator for SnapshotStream {
                                 Stage::Trailer
                             }
                             Table::Data => {
-                                Stage::Items(Table::Outcomes, self.start(Table::Outcomes))
+                                Stage::Items(Table::Outcomes, self.transfer.start(Table::Outcomes))
                             }
                             Table::Outcomes | Table::Unspecified => Stage::Trailer,
                         };

@@ -31,6 +31,6 @@ pub use connection_watch::ConnectionWatch;
 pub use link::{LinkContext, RequestError, is_refused};
 pub use links::Links;
 pub use service::PeerApi;
-pub use snapshots::SnapshotSender;
+pub use snapshots::{SnapshotLimits, SnapshotSender};
 pub use takeover::Appointer;
 pub use transport::LinkTransport;

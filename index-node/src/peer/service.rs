@@ -9,9 +9,9 @@ use std::{
 
 use futures_util::{Stream, StreamExt};
 use proto::v1::{
-    CollectLogPositionsRequest, CollectLogPositionsResponse, InstallSnapshotResponse, PeerFrames,
-    PeerHello, ProtocolVersion, SnapshotChunk, TakeOverRequest, TakeOverResponse,
-    peer_service_server::PeerService,
+    CollectLogPositionsRequest, CollectLogPositionsResponse, GetSnapshotProgressRequest,
+    GetSnapshotProgressResponse, InstallSnapshotResponse, PeerFrames, PeerHello, ProtocolVersion,
+    SnapshotChunk, TakeOverRequest, TakeOverResponse, peer_service_server::PeerService,
 };
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -197,6 +197,13 @@ impl PeerService for PeerApi {
             () = self.shutdown.cancelled() => Err(Status::unavailable("this node is stopping")),
             received = receiving => Ok(Response::new(received?)),
         }
+    }
+
+    async fn get_snapshot_progress(
+        &self,
+        request: Request<GetSnapshotProgressRequest>,
+    ) -> Result<Response<GetSnapshotProgressResponse>, Status> {
+        Ok(Response::new(self.host.snapshot_progress(request.get_ref())?))
     }
 }
 

@@ -3,20 +3,35 @@
 //! Memory is bounded by a few chunks for each transfer, and transfers by a few for each node; a transfer
 //! may take as long as it needs, but not pause. Snapshots have connections of their own, so that they do
 //! not hold up the groups' messages.
+//!
+//! A transfer that breaks off goes on where it was, as long as the receiver's process lives and keeps what it has. What
+//! was sent before is then read again, for the checksum, and not sent again.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use prost::Message;
-use proto::v1::{SnapshotChunk, peer_service_client::PeerServiceClient};
-use runtime::grpc::{Channels, MESSAGE_BYTES_MAX};
+use proto::v1::{
+    GetSnapshotProgressResponse, SnapshotChunk, peer_service_client::PeerServiceClient,
+};
+use runtime::{
+    grpc::{Channels, MESSAGE_BYTES_MAX},
+    seams::Environment,
+};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, transport::Channel};
 
 use super::addresses::Addresses;
 use crate::engine::{
     snapshot::PartitionSnapshot,
-    snapshot_stream::{self, SnapshotStream},
+    snapshot_stream::{self, SnapshotStream, SnapshotTransfer},
     transport::{Route, TransportError},
     types::RaftVote,
 };
@@ -29,30 +44,72 @@ const CHUNKS_WAITING_MAX: usize = 2;
 const CHUNK_LIMIT: Duration = Duration::from_secs(10);
 /// The longest that the receiver may take to verify and install after the last chunk.
 const INSTALL_LIMIT: Duration = Duration::from_secs(60);
+/// How long the receiver may take to say how far it has come.
+const PROGRESS_LIMIT: Duration = Duration::from_secs(2);
+/// The pause before the receiver of a transfer that broke off is asked, and asked again.
+const RESUME_PAUSE: Duration = Duration::from_millis(500);
+/// A transfer that broke off is given up if it could not go on for so long: less than the receiver keeps what it has,
+/// and longer than it takes to notice that a connection is dead.
+const RESUME_WITHIN: Duration = Duration::from_secs(20);
 
 /// Sends snapshots. Cheap to clone.
 #[derive(Clone)]
 pub struct SnapshotSender {
+    environment: Environment,
     zone_id: Arc<str>,
     addresses: Arc<Addresses>,
     channels: Channels,
-    bytes_per_second_max: u64,
+    limits: SnapshotLimits,
     sending: Arc<Semaphore>,
 }
 
+#[derive(Clone, Copy, Debug)]
+pub struct SnapshotLimits {
+    /// Of each transfer; 0: no bound.
+    pub bytes_per_second_max: u64,
+    /// Of the items in one chunk.
+    pub chunk_bytes_max: usize,
+}
+
+/// Why an attempt to send a snapshot has failed.
+enum Failure {
+    /// On its way: another attempt may go on.
+    BrokenOff(String),
+    /// The receiver does not want it, or it cannot be read.
+    Final(String),
+}
+
+impl Failure {
+    fn of(status: &Status) -> Self {
+        let message = status.message().to_owned();
+        match status.code() {
+            // What the receiver says of the snapshot itself, or of its replica.
+            Code::InvalidArgument
+            | Code::FailedPrecondition
+            | Code::NotFound
+            | Code::DataLoss
+            | Code::ResourceExhausted
+            | Code::Unimplemented => Self::Final(message),
+            _ => Self::BrokenOff(message),
+        }
+    }
+}
+
 impl SnapshotSender {
-    /// `bytes_per_second_max` bounds each transfer; 0: no bound. `channels` should serve nothing else.
+    /// `channels` should serve nothing else.
     pub fn new(
+        environment: Environment,
         zone_id: &str,
         addresses: Arc<Addresses>,
         channels: Channels,
-        bytes_per_second_max: u64,
+        limits: SnapshotLimits,
     ) -> Self {
         Self {
+            environment,
             zone_id: zone_id.into(),
             addresses,
             channels,
-            bytes_per_second_max,
+            limits,
             sending: Arc::new(Semaphore::new(SENDING_MAX)),
         }
     }
@@ -65,69 +122,164 @@ impl SnapshotSender {
         snapshot: PartitionSnapshot,
     ) -> BoxFuture<'static, Result<RaftVote, TransportError>> {
         let sender = self.clone();
+        // 0 would be one that cannot go on.
+        let id = sender.environment.random_below(u64::MAX) + 1;
+        let chunk_bytes_max = sender.limits.chunk_bytes_max;
         async move {
-            let _turn = sender.sending.acquire().await.map_err(|_| unreachable("stopping"))?;
-            let address = sender
-                .addresses
-                .get(route.to_node)
-                .ok_or_else(|| unreachable("the node's address is not known"))?;
-            let chunks = SnapshotStream::new(&sender.zone_id, route, &vote, snapshot);
-            sender.stream(&address, chunks).await
+            let transfer =
+                SnapshotTransfer::new(&sender.zone_id, id, route, &vote, snapshot, chunk_bytes_max);
+            let mut kept = GetSnapshotProgressResponse::default();
+            let mut got_further_at = sender.environment.now();
+            loop {
+                let turn = sender.sending.acquire().await.map_err(|_| unreachable("stopping"))?;
+                let broken = match sender.attempt(route, &transfer, kept).await {
+                    Ok(vote) => return Ok(vote),
+                    Err(Failure::Final(message)) => return Err(unreachable(&message)),
+                    Err(Failure::BrokenOff(message)) => message,
+                };
+                // Others go on meanwhile.
+                drop(turn);
+                let before = kept.items;
+                kept = match sender.kept_of(route, &transfer).await {
+                    // A fresh snapshot is better than the whole of an old one.
+                    Some(kept) if kept.items > 0 => kept,
+                    _ => return Err(unreachable(&broken)),
+                };
+                let now = sender.environment.now();
+                if kept.items > before {
+                    got_further_at = now;
+                } else if now.since(got_further_at) >= RESUME_WITHIN {
+                    return Err(unreachable(&broken));
+                }
+                runtime::mark!("snapshot of a partition goes on where it broke off");
+                tracing::info!(
+                    partition = route.partition.0,
+                    to = route.to.0,
+                    items = kept.items,
+                    broken,
+                    "a snapshot that broke off goes on"
+                );
+            }
         }
         .boxed()
     }
 
-    async fn stream(
-        &self,
-        address: &str,
-        chunks: SnapshotStream,
-    ) -> Result<RaftVote, TransportError> {
-        let (queue, outgoing) = mpsc::channel(CHUNKS_WAITING_MAX);
-        let mut client = PeerServiceClient::new(self.channels.get(address))
+    fn client(&self, route: Route) -> Option<PeerServiceClient<Channel>> {
+        let address = self.addresses.get(route.to_node)?;
+        let client = PeerServiceClient::new(self.channels.get(&address))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        Some(client)
+    }
+
+    /// What the receiver has kept of a transfer that broke off; none if it does not say so in time.
+    async fn kept_of(
+        &self,
+        route: Route,
+        transfer: &SnapshotTransfer,
+    ) -> Option<GetSnapshotProgressResponse> {
+        let asking = async {
+            loop {
+                self.environment.sleep(self.environment.jittered(RESUME_PAUSE)).await;
+                let mut client = self.client(route)?;
+                let asked = client.get_snapshot_progress(transfer.progress_request());
+                match runtime::time::timeout(PROGRESS_LIMIT, asked).await {
+                    Ok(Ok(kept)) => return Some(kept.into_inner()),
+                    Ok(Err(status)) => {
+                        // Aborted: it does not know yet that the last attempt has ended.
+                        if let Failure::Final(_) = Failure::of(&status) {
+                            return None;
+                        }
+                    }
+                    Err(_) => {}
+                }
+            }
+        };
+        self.environment.timeout(RESUME_WITHIN, asking).await.flatten()
+    }
+
+    async fn attempt(
+        &self,
+        route: Route,
+        transfer: &SnapshotTransfer,
+        kept: GetSnapshotProgressResponse,
+    ) -> Result<RaftVote, Failure> {
+        let mut client = self
+            .client(route)
+            .ok_or_else(|| Failure::Final("the node's address is not known".to_owned()))?;
+        let (queue, outgoing) = mpsc::channel(CHUNKS_WAITING_MAX);
         let mut answer = Box::pin(client.install_snapshot(ReceiverStream::new(outgoing)));
-        let mut feeding = Box::pin(self.feed(chunks, queue));
+        let has_fed = AtomicBool::new(kept.items > 0);
+        let chunks = transfer.chunks_after(kept.items);
+        let mut feeding = Box::pin(self.feed(chunks, kept, queue, &has_fed));
         // The answer comes early if the receiver refuses; normally only after the last chunk.
         let answered = tokio::select! {
             biased;
             answered = &mut answer => answered,
             fed = &mut feeding => {
                 fed?;
-                runtime::time::timeout(INSTALL_LIMIT, answer)
-                    .await
-                    .map_err(|_| TransportError::Timeout(INSTALL_LIMIT))?
+                runtime::time::timeout(INSTALL_LIMIT, answer).await.map_err(|_| {
+                    Failure::Final(format!("it was not installed within {INSTALL_LIMIT:?}"))
+                })?
             }
         };
-        let response = answered.map_err(|status| unreachable(status.message()))?.into_inner();
-        snapshot_stream::decode_response(&response).map_err(|error| unreachable(&error.to_string()))
+        let answered = answered.map_err(|status| match Failure::of(&status) {
+            // Whoever was never reached has nothing of it.
+            Failure::BrokenOff(message) if !has_fed.load(Relaxed) => Failure::Final(message),
+            failure => failure,
+        });
+        let response = answered?.into_inner();
+        snapshot_stream::decode_response(&response)
+            .map_err(|error| Failure::Final(error.to_string()))
     }
 
     async fn feed(
         &self,
-        chunks: SnapshotStream,
+        mut chunks: SnapshotStream<'_>,
+        kept: GetSnapshotProgressResponse,
         queue: mpsc::Sender<SnapshotChunk>,
-    ) -> Result<(), TransportError> {
-        for chunk in chunks {
-            let chunk = chunk.map_err(|error| unreachable(&error.to_string()))?;
-            let pause = self.pause_after(chunk.encoded_len());
+        has_fed: &AtomicBool,
+    ) -> Result<(), Failure> {
+        let next = |chunks: &mut SnapshotStream<'_>| {
+            chunks.next().transpose().map_err(|error| Failure::Final(error.to_string()))
+        };
+        let mut waiting = next(&mut chunks)?;
+        while chunks.progress().items < kept.items {
+            if next(&mut chunks)?.is_none() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        if chunks.progress().items != kept.items || (kept.items > 0 && chunks.progress() != kept) {
+            return Err(Failure::Final("the receiver has kept something else".to_owned()));
+        }
+        let mut owed = Duration::ZERO;
+        while let Some(chunk) = waiting {
+            owed += self.time_for(chunk.encoded_len());
+            has_fed.fetch_or(chunks.progress().items > 0, Relaxed);
             match runtime::time::timeout(CHUNK_LIMIT, queue.send(chunk)).await {
                 Ok(Ok(())) => {}
                 // The call has ended; its answer says why.
                 Ok(Err(_)) => return Ok(()),
-                Err(_) => return Err(TransportError::Timeout(CHUNK_LIMIT)),
+                Err(_) => {
+                    return Err(Failure::BrokenOff(format!(
+                        "no chunk was taken in {CHUNK_LIMIT:?}"
+                    )));
+                }
             }
-            if !pause.is_zero() {
-                runtime::time::sleep(pause).await;
+            // Timers are no finer.
+            if owed >= Duration::from_millis(1) {
+                runtime::time::sleep(std::mem::take(&mut owed)).await;
             }
+            waiting = next(&mut chunks)?;
         }
         Ok(())
     }
 
-    /// How long to wait after so many bytes, to stay below the bound.
-    fn pause_after(&self, bytes: usize) -> Duration {
+    /// How long so many bytes should take, to stay below the bound.
+    fn time_for(&self, bytes: usize) -> Duration {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        match bytes.saturating_mul(1_000_000).checked_div(self.bytes_per_second_max) {
+        match bytes.saturating_mul(1_000_000).checked_div(self.limits.bytes_per_second_max) {
             Some(microseconds) => Duration::from_micros(microseconds),
             None => Duration::ZERO,
         }

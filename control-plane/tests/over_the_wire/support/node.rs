@@ -291,4 +291,11 @@ impl PeerService for Peer {
     ) -> Result<Response<v1::InstallSnapshotResponse>, Status> {
         Err(Status::unimplemented("played nodes have no snapshots"))
     }
+
+    async fn get_snapshot_progress(
+        &self,
+        _request: Request<v1::GetSnapshotProgressRequest>,
+    ) -> Result<Response<v1::GetSnapshotProgressResponse>, Status> {
+        Err(Status::unimplemented("played nodes have no snapshots"))
+    }
 }

@@ -13,7 +13,7 @@ use index_node::engine::{
     host::ReplicaHost,
     host_peer::FrameFault,
     snapshot::PartitionSnapshot,
-    snapshot_stream::{self, SnapshotStream},
+    snapshot_stream::{self, SnapshotTransfer},
     transport::{GroupTransport, Route, TransportError, VoteAuthority},
     types::{
         AppendEntriesRequest, AppendEntriesResponse, NodeId, RaftVote, TransferLeaderRequest,
@@ -126,7 +126,10 @@ impl GroupTransport for Peers {
         let host = self.host(route.to_node);
         async move {
             let host = host?;
-            let chunks = SnapshotStream::new(host.zone_id(), route, &vote, snapshot)
+            let transfer =
+                SnapshotTransfer::new(host.zone_id(), 0, route, &vote, snapshot, usize::MAX);
+            let chunks = transfer
+                .chunks()
                 .map(|chunk| chunk.map_err(|error| Status::internal(error.to_string())));
             let answer = host.receive_snapshot(stream::iter(chunks)).await.map_err(unreachable)?;
             snapshot_stream::decode_response(&answer).map_err(unreachable)

@@ -32,7 +32,7 @@ use crate::engine::{
     replica::Replica,
     requests::{Found, WriteRequest},
     snapshot::PartitionSnapshot,
-    snapshot_stream::{self, SnapshotStream},
+    snapshot_stream::{self, SnapshotTransfer},
     transport::{Fence, GroupTransport, PeerWatch, Route, TransportError, VoteAuthority},
     types::{
         AppendEntriesRequest, AppendEntriesResponse, KeyRange, NodeId, PartitionId, Placement,
@@ -203,7 +203,10 @@ impl GroupTransport for Link {
         let this = self.clone();
         async move {
             let host = this.network.host(this.from, route.to_node)?;
-            let chunks = SnapshotStream::new(host.zone_id(), route, &vote, snapshot)
+            let transfer =
+                SnapshotTransfer::new(host.zone_id(), 0, route, &vote, snapshot, usize::MAX);
+            let chunks = transfer
+                .chunks()
                 .map(|chunk| chunk.map_err(|error| Status::internal(error.to_string())));
             let limit = this.network.snapshot_chunks_max.load(Relaxed);
             let limit = if limit == 0 { usize::MAX } else { limit };

@@ -1,8 +1,8 @@
 //! Snapshots that do not arrive.
 
-use std::{collections::BTreeSet, sync::atomic::Ordering::Relaxed};
+use std::{collections::BTreeSet, sync::atomic::Ordering::Relaxed, time::Duration};
 
-use proto::v1::{SnapshotChunk, snapshot_chunk::Body};
+use proto::v1::{GetSnapshotProgressResponse, SnapshotChunk, SnapshotHeader, snapshot_chunk::Body};
 use runtime::store::Scan;
 
 use super::harness::{EPOCH, Zone, founder, placement};
@@ -10,7 +10,7 @@ use crate::engine::{
     host::EnsureReplica,
     keys,
     options::EngineOptions,
-    snapshot_stream::SnapshotStream,
+    snapshot_stream::SnapshotTransfer,
     transport::Route,
     types::{Lineage, RaftVote},
 };
@@ -43,7 +43,8 @@ async fn zone() -> Zone {
     zone
 }
 
-fn chunks(zone: &Zone) -> Vec<SnapshotChunk> {
+/// A snapshot of the group as it is now.
+fn transfer(zone: &Zone, id: u64) -> SnapshotTransfer {
     let (state, reader) = zone.replica(1).view.snapshot();
     let route = Route {
         partition: super::harness::PARTITION,
@@ -53,7 +54,32 @@ fn chunks(zone: &Zone) -> Vec<SnapshotChunk> {
     };
     let vote = RaftVote::new_committed(1, placement(1).replica.0);
     let snapshot = crate::engine::snapshot::local(state, reader);
-    SnapshotStream::new("zone", route, &vote, snapshot).map(Result::unwrap).collect()
+    SnapshotTransfer::new("zone", id, route, &vote, snapshot, usize::MAX)
+}
+
+fn chunks(zone: &Zone) -> Vec<SnapshotChunk> {
+    transfer(zone, 0).chunks().map(Result::unwrap).collect()
+}
+
+fn kept(zone: &Zone, transfer: &SnapshotTransfer) -> GetSnapshotProgressResponse {
+    zone.host(2).snapshot_progress(&transfer.progress_request()).unwrap()
+}
+
+/// The header, and the chunks after those that are kept.
+fn rest(transfer: &SnapshotTransfer, kept: &GetSnapshotProgressResponse) -> Vec<SnapshotChunk> {
+    let mut stream = transfer.chunks_after(kept.items);
+    let header = stream.next().unwrap().unwrap();
+    while stream.progress().items < kept.items {
+        stream.next().unwrap().unwrap();
+    }
+    assert_eq!(stream.progress(), *kept, "whole chunks are kept, and undamaged");
+    std::iter::once(header).chain(stream.map(Result::unwrap)).collect()
+}
+
+/// Sends the beginning of it; the connection breaks then.
+async fn break_off(zone: &Zone, transfer: &SnapshotTransfer, chunks: usize) {
+    let some = transfer.chunks().take(chunks).map(Result::unwrap).collect();
+    assert_eq!(send(zone, some).await.unwrap_err().code(), tonic::Code::Aborted);
 }
 
 async fn send(zone: &Zone, chunks: Vec<SnapshotChunk>) -> Result<(), tonic::Status> {
@@ -108,6 +134,101 @@ async fn what_breaks_off_or_is_damaged_leaves_nothing() {
     assert_eq!(zone.content(2), zone.content(1));
     assert_eq!(lineages(&zone, 2).len(), 1);
     assert_eq!(zone.replica(2).report().range_epoch, EPOCH);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_broke_off_goes_on_where_it_was() {
+    let zone = zone().await;
+    let (sent, content) = (transfer(&zone, 7), zone.content(1));
+    break_off(&zone, &sent, 10).await;
+    let first = kept(&zone, &sent);
+    assert!((1..400).contains(&first.items), "{first:?}");
+    assert_eq!(kept(&zone, &transfer(&zone, 8)), GetSnapshotProgressResponse::default());
+    // What is written meanwhile is no part of it.
+    zone.put(1, "key000", "later").await.unwrap();
+
+    let mut some = rest(&sent, &first);
+    some.truncate(6);
+    assert_eq!(send(&zone, some).await.unwrap_err().code(), tonic::Code::Aborted);
+    let second = kept(&zone, &sent);
+    assert!(second.items > first.items, "{second:?}");
+    assert_eq!(lineages(&zone, 2).len(), 1);
+
+    send(&zone, rest(&sent, &second)).await.unwrap();
+    assert_eq!(zone.content(2), content);
+    assert_eq!(lineages(&zone, 2).len(), 1);
+    assert_eq!(kept(&zone, &sent), GetSnapshotProgressResponse::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_the_rest_of_what_is_kept_is_refused_and_nothing_stays() {
+    let zone = zone().await;
+    let sent = transfer(&zone, 7);
+    let cases: [fn(&mut SnapshotHeader); 4] = [
+        |header| header.items_before += 1,
+        |header| header.transfer_id = 8,
+        |header| header.from_replica_id = 3,
+        |header| header.group_state = header.meta.clone(),
+    ];
+    for case in cases {
+        break_off(&zone, &sent, 10).await;
+        let mut other = rest(&sent, &kept(&zone, &sent));
+        let Some(Body::Header(header)) = &mut other[0].body else { panic!("no header") };
+        case(header);
+        let refused = send(&zone, other).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{refused}");
+        assert_eq!(lineages(&zone, 2), BTreeSet::new());
+        assert_eq!(kept(&zone, &sent), GetSnapshotProgressResponse::default());
+    }
+    // Damage in what is kept would show at the end, as everywhere.
+    break_off(&zone, &sent, 10).await;
+    let mut damaged = rest(&sent, &kept(&zone, &sent));
+    damaged.remove(1);
+    assert_eq!(send(&zone, damaged).await.unwrap_err().code(), tonic::Code::DataLoss);
+    assert_eq!(lineages(&zone, 2), BTreeSet::new());
+    let mut foreign = sent.progress_request();
+    foreign.zone_id = "another".into();
+    let refused = zone.host(2).snapshot_progress(&foreign).unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_broke_off_is_let_go_of_if_nobody_goes_on_with_it() {
+    let zone = zone().await;
+    let sent = transfer(&zone, 7);
+    break_off(&zone, &sent, 10).await;
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    assert!(kept(&zone, &sent).items > 0);
+    assert_eq!(lineages(&zone, 2).len(), 1);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(kept(&zone, &sent), GetSnapshotProgressResponse::default());
+    assert_eq!(lineages(&zone, 2), BTreeSet::new());
+    // One that begins anew takes the place of what is kept.
+    break_off(&zone, &sent, 10).await;
+    send(&zone, chunks(&zone)).await.unwrap();
+    assert_eq!(lineages(&zone, 2).len(), 1);
+    assert_eq!(zone.content(2), zone.content(1));
+}
+
+/// A server drops the call when its connection breaks.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_dropped_breaks_off() {
+    let zone = zone().await;
+    let sent = transfer(&zone, 7);
+    let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+    let receiver = tokio_stream::wrappers::UnboundedReceiverStream::new(receiver);
+    let host = zone.host(2);
+    let receiving = tokio::spawn(async move { host.receive_snapshot(receiver).await.map(|_| ()) });
+    for chunk in sent.chunks().take(12) {
+        sender.send(Ok(chunk.unwrap())).unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let asked = zone.host(2).snapshot_progress(&sent.progress_request());
+    assert_eq!(asked.unwrap_err().code(), tonic::Code::Aborted, "it is on its way still");
+    receiving.abort();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    send(&zone, rest(&sent, &kept(&zone, &sent))).await.unwrap();
+    assert_eq!(zone.content(2), zone.content(1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,10 +2,10 @@
 
 use futures_util::{StreamExt, stream};
 use proto::v1::{
-    self, CollectLogPositionsRequest, GroupReplica, PeerFrame, PeerFrames, PeerHello,
-    ProtocolVersion, RaftPayload, SnapshotChunk, SnapshotHeader, SnapshotTrailer, TakeOverGroup,
-    TakeOverRequest, VoteAuthority, error_detail::Kind, frame_error, peer_frame::Body,
-    snapshot_chunk, take_over_result::Outcome,
+    self, CollectLogPositionsRequest, GetSnapshotProgressRequest, GetSnapshotProgressResponse,
+    GroupReplica, PeerFrame, PeerFrames, PeerHello, ProtocolVersion, RaftPayload, SnapshotChunk,
+    SnapshotHeader, SnapshotTrailer, TakeOverGroup, TakeOverRequest, VoteAuthority,
+    error_detail::Kind, frame_error, peer_frame::Body, snapshot_chunk, take_over_result::Outcome,
 };
 use tonic::Code;
 
@@ -205,6 +205,8 @@ async fn snapshots_that_do_not_belong_here_are_refused() {
         meta: vec![0xff; 9].into(),
         group_state: vec![0xff; 9].into(),
         total_bytes: 0,
+        transfer_id: 7,
+        items_before: 0,
     };
     let chunk = |body| SnapshotChunk { body: Some(body) };
     let head = |header| chunk(snapshot_chunk::Body::Header(header));
@@ -212,12 +214,14 @@ async fn snapshots_that_do_not_belong_here_are_refused() {
     let foreign = SnapshotHeader { zone_id: "elsewhere".into(), ..header.clone() };
     let unknown = SnapshotHeader { to_replica_id: 999_999, ..header.clone() };
     let newer = SnapshotHeader { format_version: 99, ..header.clone() };
+    let rest = SnapshotHeader { items_before: 3, ..header.clone() };
     let mut peer = spot.wire.peer(&spot.leader);
     for (code, word, chunks) in [
         (Code::Aborted, "ended before", vec![]),
         (Code::InvalidArgument, "header", vec![trailer.clone()]),
         (Code::FailedPrecondition, "elsewhere", vec![head(foreign), trailer.clone()]),
         (Code::InvalidArgument, "99", vec![head(newer), trailer.clone()]),
+        (Code::FailedPrecondition, "not here", vec![head(rest), trailer.clone()]),
         (Code::InvalidArgument, "", vec![head(header), trailer.clone()]),
     ] {
         let answer = peer.install_snapshot(stream::iter(chunks)).await;
@@ -227,6 +231,20 @@ async fn snapshots_that_do_not_belong_here_are_refused() {
     let status = refused(answer, Code::NotFound, &["999999"]);
     let Kind::UnknownReplica(replica) = detail_of(&status) else { panic!("{status}") };
     assert_eq!((replica.replica_id, replica.destroyed), (999_999, false));
+    let asked = GetSnapshotProgressRequest {
+        zone_id: zone.status().await.zone_id.unwrap(),
+        partition_id: group.partition_id,
+        from_replica_id: 888_888,
+        to_replica_id: group.replica_id,
+        transfer_id: 7,
+    };
+    let nothing = peer.get_snapshot_progress(asked.clone()).await.expect("it says so");
+    assert_eq!(nothing.into_inner(), GetSnapshotProgressResponse::default());
+    let foreign = GetSnapshotProgressRequest { zone_id: "elsewhere".into(), ..asked.clone() };
+    let answer = peer.get_snapshot_progress(foreign).await;
+    refused(answer, Code::FailedPrecondition, &["elsewhere"]);
+    let unknown = GetSnapshotProgressRequest { to_replica_id: 999_999, ..asked };
+    refused(peer.get_snapshot_progress(unknown).await, Code::NotFound, &["999999"]);
     assert_eq!(zone.placements().await, before);
     assert!(spot.item(b"peer\0kept").await.is_some());
 }
