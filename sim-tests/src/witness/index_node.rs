@@ -212,7 +212,8 @@ impl IndexNodes {
 
     fn group_of(&mut self, replica: u64) -> Option<&mut Group> {
         let (partition, _) = self.replicas.get(&replica)?;
-        Some(self.groups.entry(*partition).or_insert_with(|| group(*partition)))
+        let has_blind = !self.blind.is_empty();
+        Some(self.groups.entry(*partition).or_insert_with(|| group(*partition, has_blind)))
     }
 
     /// Family `meta`: replicas, tombstones, fences.
@@ -303,7 +304,8 @@ impl IndexNodes {
     ) -> Result<(), Problem> {
         let Some((partition, _)) = self.replicas.get(&replica).cloned() else { return Ok(()) };
         let of = |sentence: String| format!("partition {partition}, replica {replica}: {sentence}");
-        let group = self.groups.entry(partition).or_insert_with(|| group(partition));
+        let has_blind = !self.blind.is_empty();
+        let group = self.groups.entry(partition).or_insert_with(|| group(partition, has_blind));
         let membership = state.membership.membership();
         if let Some(log_id) = state.membership.log_id() {
             let position = Position::of::<TypeConfig>(log_id);
@@ -544,8 +546,11 @@ impl Disk {
 /// See [`keys::order`].
 const ORDER_PREFIX: &[u8] = b"order/";
 
-fn group(partition: u64) -> Group {
-    Group::new(format!("partition {partition}"))
+/// `has_blind`: some disk is not understood at the moment, and may have a replica of the group.
+fn group(partition: u64, has_blind: bool) -> Group {
+    let mut group = Group::new(format!("partition {partition}"));
+    group.expect_unseen(has_blind);
+    group
 }
 
 /// Whether both may have the same keys.
