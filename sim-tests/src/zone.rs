@@ -146,7 +146,7 @@ impl fmt::Display for ZoneOptions {
     }
 }
 
-const MEMBER_PORT: u16 = 7400;
+pub const MEMBER_PORT: u16 = 7400;
 const INDEX_NODE_PORT: u16 = 7500;
 
 /// Partition groups' timers against production's: a run is seconds long, and has to see them fire.
