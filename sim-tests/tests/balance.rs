@@ -46,6 +46,16 @@ struct Seen {
     looks: Vec<Look>,
 }
 
+impl Seen {
+    fn note(&mut self, partition: u64, is_ok: bool) {
+        if is_ok {
+            *self.answered.entry(partition).or_default() += 1;
+        } else {
+            self.failed += 1;
+        }
+    }
+}
+
 /// How a zone became even.
 #[derive(Clone, Copy, Debug)]
 struct Course {
@@ -76,13 +86,7 @@ async fn ask(
     let mut next = environment.now();
     loop {
         let is_ok = client.get(key.clone()).await.is_ok();
-        let mut seen = seen.borrow_mut();
-        if is_ok {
-            *seen.answered.entry(partition).or_default() += 1;
-        } else {
-            seen.failed += 1;
-        }
-        drop(seen);
+        seen.borrow_mut().note(partition, is_ok);
         next = next + interval;
         environment.sleep(next.since(environment.now())).await;
     }
