@@ -30,7 +30,7 @@ pub struct ZoneView {
     groups: Groups,
     leaderless: PartitionSet,
     touched: PartitionSet,
-    /// Nodes whose report has become complete: what it lacks is news too.
+    /// Nodes whose report has become complete, or one of whose replicas is not what it was: what it lacks is news too.
     completed: BTreeSet<NodeId>,
     /// Replicas that were stopped by an error of their own.
     failed: BTreeSet<(PartitionId, ReplicaId)>,
@@ -243,6 +243,15 @@ impl ZoneView {
             } else if !self.lagging.is_empty() {
                 self.lagging.remove(partition);
             }
+        }
+        // What was split off there, and did not come with the log, waits for the order that makes it.
+        let has_moved_on = group.replicas.get(replica).is_some_and(|before| {
+            let before = &before.report;
+            before.range_epoch < report.range_epoch
+                || (before.phase == ReplicaPhase::Live && report.phase != ReplicaPhase::Live)
+        });
+        if has_moved_on && is_current {
+            self.completed.insert(node);
         }
         group.replicas.share(&mut report);
         group.replicas.insert(ReplicaView { node, is_current, report });
