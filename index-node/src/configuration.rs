@@ -16,6 +16,8 @@ const CORES_MAX: u32 = 1_024;
 const KEY_WAIT_MAX_MS: u64 = 200;
 /// A message's bound, with some room for what goes with the items.
 const SNAPSHOT_CHUNK_BYTES_MAX: u64 = CHUNK_ITEM_BYTES_MAX as u64;
+/// The longest that a bound of snapshots' bytes may make a chunk take: its receiver waits twice as long.
+const CHUNK_SECONDS_MAX: u64 = 5;
 const MEBIBYTE: u64 = 1 << 20;
 const GIBIBYTE: u64 = 1 << 30;
 
@@ -230,6 +232,14 @@ impl Validate for Configuration {
                 "snapshot_chunk_bytes_max is {chunk}; it must be 1 to {SNAPSHOT_CHUNK_BYTES_MAX}"
             ));
         }
+        let rate = self.snapshot_bytes_per_second_max;
+        if rate > 0 && chunk > rate.saturating_mul(CHUNK_SECONDS_MAX) {
+            return Err(format!(
+                "snapshot_bytes_per_second_max is {rate}; it must be 0 or at least {}, so that a chunk of {chunk} \
+                 bytes (snapshot_chunk_bytes_max) takes {CHUNK_SECONDS_MAX} s at most",
+                chunk.div_ceil(CHUNK_SECONDS_MAX)
+            ));
+        }
         self.raft.validate()?;
         self.hot_keys.validate()?;
         self.peers.validate()
@@ -365,7 +375,7 @@ mod tests {
 
     #[test]
     fn impossible_values_are_refused_by_name() {
-        let cases: [(&str, fn(&mut Configuration)); 18] = [
+        let cases: [(&str, fn(&mut Configuration)); 20] = [
             ("data_directory", |c| c.data_directory = PathBuf::new()),
             ("name", |c| c.name = "Node 1".into()),
             ("name", |c| c.name = "n".repeat(64)),
@@ -378,6 +388,8 @@ mod tests {
             ("metrics_address", |c| c.metrics_address = "metrics".into()),
             ("capacity_bytes", |c| c.capacity_bytes = 0),
             ("cores", |c| c.cores = CORES_MAX + 1),
+            ("snapshot_chunk_bytes_max", |c| c.snapshot_chunk_bytes_max = 0),
+            ("snapshot_bytes_per_second_max", |c| c.snapshot_bytes_per_second_max = 40_000),
             ("raft.election_timeout_min_ms", |c| c.raft.election_timeout_min_ms = 8_000),
             ("raft.election_timeout_max_ms", |c| c.raft.election_timeout_max_ms = 30_000),
             ("hot_keys.partition_crowd", |c| c.hot_keys.partition_crowd = 0),

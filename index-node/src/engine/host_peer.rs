@@ -349,7 +349,9 @@ pub fn fence_status(error: FenceError) -> Status {
 fn receive_status(error: ReceiveError) -> Status {
     let message = error.to_string();
     match error {
-        ReceiveError::Codec(_) | ReceiveError::Malformed(_) => Status::invalid_argument(message),
+        ReceiveError::Codec(_) | ReceiveError::Malformed(_) | ReceiveError::TooLong(_) => {
+            Status::invalid_argument(message)
+        }
         ReceiveError::Damaged(_) => Status::data_loss(message),
         ReceiveError::Store(_) => Status::unavailable(message),
         ReceiveError::NotHere => Status::failed_precondition(message),
@@ -428,8 +430,10 @@ impl<'a> Receiving<'a> {
 impl Drop for Receiving<'_> {
     fn drop(&mut self) {
         if let Some(receiver) = self.receiver.take() {
-            let now = self.replica.shared.environment.now();
-            self.replica.kept.keep(receiver, now);
+            let shared = &self.replica.shared;
+            if !shared.disk_below_reserve.load(Relaxed) {
+                self.replica.kept.keep(receiver, shared.environment.now());
+            }
         }
         self.replica.receiving.store(false, Relaxed);
     }

@@ -35,6 +35,7 @@ pub mod host_peer;
 pub mod instruments;
 pub mod keys;
 pub mod lineages;
+mod log_hold;
 pub mod membership;
 pub mod node_records;
 pub mod options;

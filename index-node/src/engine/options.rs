@@ -38,6 +38,8 @@ pub struct EngineOptions {
     pub log_entries_per_snapshot: u64,
     /// So many of the applied entries are kept all the same, for replicas that are a little behind.
     pub log_entries_kept: u64,
+    /// While a snapshot is on its way, so many entries after it are kept for its receiver.
+    pub log_entries_held_max: u64,
     /// How long the gentle campaign of a takeover may take.
     pub appoint_timeout: Duration,
     /// Hand-overs that the control plane orders and that are carried out at the same time: clients wait for
@@ -65,6 +67,7 @@ impl Default for EngineOptions {
             reads_waiting_max: 16_384,
             log_entries_per_snapshot: 5_000,
             log_entries_kept: 2_000,
+            log_entries_held_max: 1 << 20,
             appoint_timeout: Duration::from_millis(60),
             hand_overs_at_once: 1,
             takeovers_at_once: 64,

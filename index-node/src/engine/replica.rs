@@ -33,6 +33,7 @@ use super::{
     clock::PartitionClock,
     command::{Operation, PartitionCommand},
     heat::{Changes, Heat, StoredEstimate},
+    log_hold::LogHold,
     options::EngineOptions,
     reads::{ReadGate, ReadRounds},
     records::{GroupState, ReplicaRecord},
@@ -188,6 +189,8 @@ impl Replica {
             clock: Arc::clone(&clock),
             heat: Arc::clone(&heat),
             processor_time: Arc::clone(&shared.environment.processor_time),
+            log_hold: LogHold::default(),
+            log_entries_held_max: shared.options.log_entries_held_max,
         };
         let starting =
             Raft::new(replica.0, Arc::clone(&shared.raft_config), network, log, state_machine);
@@ -427,7 +430,8 @@ impl Replica {
     /// that is in doubt, and reports how far learners are.
     pub(super) fn tick(self: &Arc<Self>) {
         self.clock.now_ms();
-        self.kept.expire(self.shared.environment.now());
+        let is_room_short = self.shared.disk_below_reserve.load(Relaxed);
+        self.kept.expire(self.shared.environment.now(), is_room_short);
         if self.leader().is_some() {
             self.sight().known_at = self.shared.environment.now();
         }

@@ -9,6 +9,7 @@ use runtime::store::{Batch, Reader, Store};
 
 use super::{
     lineages,
+    log_hold::HeldLog,
     records::GroupState,
     types::{Lineage, SnapshotMeta, TypeConfig},
 };
@@ -28,6 +29,8 @@ pub struct LocalSnapshot {
     pub(super) state: Arc<GroupState>,
     /// An estimate.
     pub(super) total_bytes: u64,
+    /// While it is on its way the log behind it is kept; none for one that is not sent.
+    pub(super) held_log: Option<HeldLog>,
 }
 
 pub struct ReceivedSnapshot {
@@ -69,7 +72,11 @@ impl Drop for UnusedLineage {
 }
 
 /// A snapshot of the state as it is now.
-pub(super) fn local(state: Arc<GroupState>, reader: Arc<dyn Reader>) -> PartitionSnapshot {
+pub(super) fn local(
+    state: Arc<GroupState>,
+    reader: Arc<dyn Reader>,
+    held_log: Option<HeldLog>,
+) -> PartitionSnapshot {
     PartitionSnapshot {
         meta: SnapshotMeta {
             last_log_id: state.applied,
@@ -79,6 +86,7 @@ pub(super) fn local(state: Arc<GroupState>, reader: Arc<dyn Reader>) -> Partitio
             reader,
             total_bytes: state.stored_bytes,
             state,
+            held_log,
         }),
     }
 }

@@ -29,6 +29,9 @@ use super::{
     types::{Lineage, RaftVote, ReplicaId, SnapshotMeta},
 };
 
+/// The most bytes that vote, meta and state of the group in a header have together, as a whole chunk has.
+const HEADER_BYTES_MAX: usize = 256 * 1024;
+
 /// How long what broke off is kept.
 const KEPT_FOR: Duration = Duration::from_secs(30);
 
@@ -51,10 +54,10 @@ impl Kept {
         self.lock().take().map(|(_, receiver)| receiver)
     }
 
-    /// Lets go of what nobody has gone on with.
-    pub(super) fn expire(&self, now: Moment) {
+    /// Lets go of what nobody has gone on with, and of anything where room is short.
+    pub(super) fn expire(&self, now: Moment, is_room_short: bool) {
         let mut kept = self.lock();
-        if kept.as_ref().is_some_and(|(since, _)| now.since(*since) >= KEPT_FOR) {
+        if is_room_short || kept.as_ref().is_some_and(|(since, _)| now.since(*since) >= KEPT_FOR) {
             *kept = None;
         }
     }
@@ -81,6 +84,8 @@ pub enum ReceiveError {
     Store(#[from] StoreError),
     #[error("the snapshot is malformed: {0}")]
     Malformed(&'static str),
+    #[error("the snapshot's header has {0} bytes; it must have at most {HEADER_BYTES_MAX}")]
+    TooLong(usize),
     #[error("the snapshot arrived damaged: {0}")]
     Damaged(&'static str),
     #[error("what was received of the snapshot before is not here")]
@@ -106,6 +111,10 @@ impl SnapshotReceiver {
         lineages: &Lineages,
         header: SnapshotHeader,
     ) -> Result<Self, ReceiveError> {
+        let header_bytes = header.vote.len() + header.meta.len() + header.group_state.len();
+        if header_bytes > HEADER_BYTES_MAX {
+            return Err(ReceiveError::TooLong(header_bytes));
+        }
         let vote = codec::decode(header.format_version, &header.vote)?;
         let meta: SnapshotMeta = codec::decode(header.format_version, &header.meta)?;
         let state: GroupState = codec::decode(header.format_version, &header.group_state)?;

@@ -1,6 +1,10 @@
 //! A snapshot as a stream of bounded chunks: header, items, trailer. See `PeerService.InstallSnapshot`.
 
-use std::{ops::Bound, sync::Arc};
+use std::{
+    collections::VecDeque,
+    ops::Bound,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use bytes::Bytes;
 use planted::Bug;
@@ -14,6 +18,7 @@ use runtime::store::{Family, Reader, Scan, StoreError};
 use super::{
     codec::{self, CodecError, FORMAT_VERSION},
     keys,
+    log_hold::HeldLog,
     snapshot::{LocalSnapshot, PartitionSnapshot, SnapshotData},
     transport::Route,
     types::{KeyRange, Lineage, RaftVote},
@@ -23,6 +28,9 @@ use super::{
 pub const CHUNK_ITEM_BYTES_MAX: usize = 224 * 1024;
 /// What an item costs on the wire besides its key and value, at most.
 const ITEM_OVERHEAD_BYTES: usize = 24;
+/// Chunks of which a transfer remembers where they end. The receiver of one that broke off lacks what was on the way:
+/// what the connection's windows and buffers hold, of these chunks some tens.
+const CHUNK_ENDS_MAX: usize = 256;
 
 /// The running checksum over a snapshot's items.
 #[derive(Clone, Default)]
@@ -62,10 +70,13 @@ pub(super) fn family(table: Table) -> Option<Family> {
     }
 }
 
+/// Before which items of which table: full keys.
+type Place = (Table, Bound<Bytes>);
+
 enum Stage {
-    Header(SnapshotHeader),
-    /// Items of the table after the given full key.
-    Items(Table, Bound<Bytes>),
+    /// What comes then begins there.
+    Header(SnapshotHeader, Place),
+    Items(Place),
     Trailer,
     Done,
 }
@@ -79,6 +90,10 @@ pub struct SnapshotTransfer {
     /// Only this is sent: the lineage may be shared. None: all of it.
     range: Option<KeyRange>,
     chunk_bytes_max: usize,
+    /// Where the last chunks end that were read.
+    ends: Mutex<VecDeque<(ItemsChecksum, Place)>>,
+    /// Until this is let go of.
+    _held_log: Option<HeldLog>,
 }
 
 impl SnapshotTransfer {
@@ -96,7 +111,8 @@ impl SnapshotTransfer {
         chunk_bytes_max: usize,
     ) -> Self {
         let PartitionSnapshot { meta, snapshot } = snapshot;
-        let SnapshotData::Local(LocalSnapshot { reader, state, total_bytes }) = snapshot else {
+        let SnapshotData::Local(LocalSnapshot { reader, state, total_bytes, held_log }) = snapshot
+        else {
             panic!("a received snapshot is installed, never sent on");
         };
         let header = SnapshotHeader {
@@ -118,20 +134,38 @@ impl SnapshotTransfer {
             lineage: state.lineage,
             range: state.range.clone(),
             chunk_bytes_max: chunk_bytes_max.min(CHUNK_ITEM_BYTES_MAX),
+            ends: Mutex::default(),
+            _held_log: held_log,
         }
     }
 
     /// All of it.
     pub fn chunks(&self) -> SnapshotStream<'_> {
-        self.chunks_after(0)
+        let start = (Table::Data, self.start(Table::Data));
+        let (checksum, stage) =
+            (ItemsChecksum::default(), Stage::Header(self.header.clone(), start));
+        SnapshotStream { transfer: self, checksum, stage }
     }
 
-    /// Its header says that so many items were received before. They are not left out: skip them, see
-    /// [`SnapshotStream::progress`].
-    pub fn chunks_after(&self, items_before: u64) -> SnapshotStream<'_> {
-        let header = SnapshotHeader { items_before, ..self.header.clone() };
-        let (checksum, stage) = (ItemsChecksum::default(), Stage::Header(header));
-        SnapshotStream { transfer: self, checksum, stage }
+    /// What is left of it for a receiver that has kept so much: the header, then what comes after that. None if that is
+    /// not where one of the last chunks ends that were read.
+    pub fn rest(&self, kept: &GetSnapshotProgressResponse) -> Option<SnapshotStream<'_>> {
+        let (checksum, place) =
+            self.ends().iter().rev().find(|(checksum, _)| checksum.progress() == *kept)?.clone();
+        let header = SnapshotHeader { items_before: kept.items, ..self.header.clone() };
+        Some(SnapshotStream { transfer: self, checksum, stage: Stage::Header(header, place) })
+    }
+
+    fn ends(&self) -> MutexGuard<'_, VecDeque<(ItemsChecksum, Place)>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_end(&self, checksum: ItemsChecksum, place: Place) {
+        let mut ends = self.ends();
+        if ends.len() == CHUNK_ENDS_MAX {
+            ends.pop_front();
+        }
+        ends.push_back((checksum, place));
     }
 
     /// What asks the receiver how far it has come.
@@ -167,7 +201,7 @@ impl SnapshotTransfer {
     }
 }
 
-/// The chunks of a transfer, in the sequence in which they are sent.
+/// Chunks of a transfer, in the sequence in which they are sent.
 pub struct SnapshotStream<'a> {
     transfer: &'a SnapshotTransfer,
     checksum: ItemsChecksum,
@@ -175,11 +209,6 @@ pub struct SnapshotStream<'a> {
 }
 
 impl SnapshotStream<'_> {
-    /// The items that have come so far, and their checksum.
-    pub fn progress(&self) -> GetSnapshotProgressResponse {
-        self.checksum.progress()
-    }
-
     /// Items of the table after `after`, and the full key of the last one; none at the table's end.
     fn items(
         &mut self,
@@ -218,13 +247,15 @@ impl Iterator for SnapshotStream<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let body = match std::mem::replace(&mut self.stage, Stage::Done) {
-                Stage::Header(header) => {
-                    self.stage = Stage::Items(Table::Data, self.transfer.start(Table::Data));
+                Stage::Header(header, place) => {
+                    self.stage = Stage::Items(place);
                     Body::Header(header)
                 }
-                Stage::Items(table, after) => match self.items(table, after) {
+                Stage::Items((table, after)) => match self.items(table, after) {
                     Ok(Some((items, last))) => {
-                        self.stage = Stage::Items(table, Bound::Excluded(last));
+                        let place = (table, Bound::Excluded(last));
+                        self.transfer.note_end(self.checksum.clone(), place.clone());
+                        self.stage = Stage::Items(place);
                         Body::Items(items)
                     }
                     Ok(None) => {
@@ -233,7 +264,8 @@ impl Iterator for SnapshotStream<'_> {
                                 Stage::Trailer
                             }
                             Table::Data => {
-                                Stage::Items(Table::Outcomes, self.transfer.start(Table::Outcomes))
+                                let start = self.transfer.start(Table::Outcomes);
+                                Stage::Items((Table::Outcomes, start))
                             }
                             Table::Outcomes | Table::Unspecified => Stage::Trailer,
                         };

@@ -24,6 +24,7 @@ use super::{
     command::PartitionOutcome,
     heat::Heat,
     keys,
+    log_hold::LogHold,
     records::GroupState,
     roll::Roll,
     snapshot::{self, PartitionSnapshot, SnapshotData},
@@ -54,6 +55,9 @@ pub struct StateMachine {
     pub(super) clock: Arc<PartitionClock>,
     pub(super) heat: Arc<Heat>,
     pub(super) processor_time: Arc<dyn ProcessorTime>,
+    pub(super) log_hold: LogHold,
+    /// See [`EngineOptions`](super::options::EngineOptions).
+    pub(super) log_entries_held_max: u64,
 }
 
 impl StateMachine {
@@ -149,6 +153,16 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.heat.apply(self.processor_time.as_ref(), self.apply_entries(entries)).await
     }
 
+    /// A snapshot is the reason to cut the log, so there is none while the log is held.
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Self::SnapshotBuilder> {
+        let applied = self.view.state().applied.map_or(0, |applied| applied.index);
+        if !force && self.log_hold.is_held(applied, self.log_entries_held_max) {
+            runtime::mark!("log of a partition kept for a snapshot on its way");
+            return None;
+        }
+        Some(self.clone())
+    }
+
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
         self.clone()
     }
@@ -190,7 +204,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     /// a restart.
     async fn get_current_snapshot(&mut self) -> Result<Option<PartitionSnapshot>, io::Error> {
         let (state, reader) = self.view.snapshot();
-        Ok(state.applied.is_some().then(|| snapshot::local(state, reader)))
+        Ok(state.applied.map(|applied| {
+            let held_log = self.log_hold.hold(applied.index);
+            snapshot::local(state, reader, Some(held_log))
+        }))
     }
 }
 
@@ -200,6 +217,6 @@ impl RaftSnapshotBuilder<TypeConfig> for StateMachine {
     async fn build_snapshot(&mut self) -> Result<PartitionSnapshot, io::Error> {
         runtime::mark!("snapshot of a partition built");
         let (state, reader) = self.view.snapshot();
-        Ok(snapshot::local(state, reader))
+        Ok(snapshot::local(state, reader, None))
     }
 }

@@ -4,8 +4,7 @@
 //! may take as long as it needs, but not pause. Snapshots have connections of their own, so that they do
 //! not hold up the groups' messages.
 //!
-//! A transfer that breaks off goes on where it was, as long as the receiver's process lives and keeps what it has. What
-//! was sent before is then read again, for the checksum, and not sent again.
+//! A transfer that breaks off goes on where it was, as long as the receiver's process lives and keeps what it has.
 
 use std::{
     sync::{
@@ -15,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::{FutureExt, StreamExt, future::BoxFuture};
 use prost::Message;
 use proto::v1::{
     GetSnapshotProgressResponse, SnapshotChunk, peer_service_client::PeerServiceClient,
@@ -142,7 +141,7 @@ impl SnapshotSender {
                 let before = kept.items;
                 kept = match sender.kept_of(route, &transfer).await {
                     // A fresh snapshot is better than the whole of an old one.
-                    Some(kept) if kept.items > 0 => kept,
+                    Some(kept) if kept.items > 0 && transfer.rest(&kept).is_some() => kept,
                     _ => return Err(unreachable(&broken)),
                 };
                 let now = sender.environment.now();
@@ -207,11 +206,19 @@ impl SnapshotSender {
         let mut client = self
             .client(route)
             .ok_or_else(|| Failure::Final("the node's address is not known".to_owned()))?;
+        let chunks = match kept.items {
+            0 => transfer.chunks(),
+            _ => transfer
+                .rest(&kept)
+                .ok_or_else(|| Failure::Final("the receiver has kept something else".to_owned()))?,
+        };
         let (queue, outgoing) = mpsc::channel(CHUNKS_WAITING_MAX);
-        let mut answer = Box::pin(client.install_snapshot(ReceiverStream::new(outgoing)));
-        let has_fed = AtomicBool::new(kept.items > 0);
-        let chunks = transfer.chunks_after(kept.items);
-        let mut feeding = Box::pin(self.feed(chunks, kept, queue, &has_fed));
+        // Whoever was never reached has nothing of it.
+        let has_taken = Arc::new(AtomicBool::new(kept.items > 0));
+        let taken = Arc::clone(&has_taken);
+        let outgoing = ReceiverStream::new(outgoing).inspect(move |_| taken.store(true, Relaxed));
+        let mut answer = Box::pin(client.install_snapshot(outgoing));
+        let mut feeding = Box::pin(self.feed(chunks, queue));
         // The answer comes early if the receiver refuses; normally only after the last chunk.
         let answered = tokio::select! {
             biased;
@@ -224,8 +231,13 @@ impl SnapshotSender {
             }
         };
         let answered = answered.map_err(|status| match Failure::of(&status) {
-            // Whoever was never reached has nothing of it.
-            Failure::BrokenOff(message) if !has_fed.load(Relaxed) => Failure::Final(message),
+            Failure::BrokenOff(message) if !has_taken.load(Relaxed) => Failure::Final(message),
+            // Others have taken its turn; what it has kept is there still.
+            Failure::Final(message)
+                if kept.items > 0 && status.code() == Code::ResourceExhausted =>
+            {
+                Failure::BrokenOff(message)
+            }
             failure => failure,
         });
         let response = answered?.into_inner();
@@ -236,27 +248,15 @@ impl SnapshotSender {
     async fn feed(
         &self,
         mut chunks: SnapshotStream<'_>,
-        kept: GetSnapshotProgressResponse,
         queue: mpsc::Sender<SnapshotChunk>,
-        has_fed: &AtomicBool,
     ) -> Result<(), Failure> {
         let next = |chunks: &mut SnapshotStream<'_>| {
             chunks.next().transpose().map_err(|error| Failure::Final(error.to_string()))
         };
         let mut waiting = next(&mut chunks)?;
-        while chunks.progress().items < kept.items {
-            if next(&mut chunks)?.is_none() {
-                break;
-            }
-            tokio::task::yield_now().await;
-        }
-        if chunks.progress().items != kept.items || (kept.items > 0 && chunks.progress() != kept) {
-            return Err(Failure::Final("the receiver has kept something else".to_owned()));
-        }
         let mut owed = Duration::ZERO;
         while let Some(chunk) = waiting {
             owed += self.time_for(chunk.encoded_len());
-            has_fed.fetch_or(chunks.progress().items > 0, Relaxed);
             match runtime::time::timeout(CHUNK_LIMIT, queue.send(chunk)).await {
                 Ok(Ok(())) => {}
                 // The call has ended; its answer says why.

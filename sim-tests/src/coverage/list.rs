@@ -323,6 +323,7 @@ pub const MARKS: &[Mark] = &[
     mark("snapshot of a partition received: true", "A replica received a whole snapshot."),
     mark("snapshot of a partition received: false", "A snapshot broke off on its way."),
     mark("snapshot of a partition goes on where it broke off", "A snapshot broke off on its way, and only the rest of it was sent again."),
+    mark("log of a partition kept for a snapshot on its way", "The log was not cut, since a snapshot was on its way whose receiver goes on with it."),
     mark("snapshot of a partition installed", "A replica that was far behind installed a snapshot."),
     mark("start: lineages that nobody used were deleted", "A node found the remains of a broken-off snapshot at its start."),
     mark("order refused: of an older term", "A node refused orders of a deposed leader of the control plane."),

@@ -90,6 +90,8 @@ pub struct Network {
     pub snapshots_sent: AtomicUsize,
     /// Snapshots end before this chunk, if it is not zero.
     pub snapshot_chunks_max: AtomicUsize,
+    /// How long each chunk of a snapshot takes.
+    pub snapshot_chunk_ms: AtomicU64,
 }
 
 impl Network {
@@ -210,8 +212,12 @@ impl GroupTransport for Link {
                 .map(|chunk| chunk.map_err(|error| Status::internal(error.to_string())));
             let limit = this.network.snapshot_chunks_max.load(Relaxed);
             let limit = if limit == 0 { usize::MAX } else { limit };
+            let chunk_time = Duration::from_millis(this.network.snapshot_chunk_ms.load(Relaxed));
             let chunks = futures_util::stream::iter(chunks.take(limit)).then(|chunk| async {
                 tokio::task::yield_now().await;
+                if !chunk_time.is_zero() {
+                    tokio::time::sleep(chunk_time).await;
+                }
                 chunk
             });
             let answer = host.receive_snapshot(Box::pin(chunks)).await;

@@ -1,6 +1,6 @@
 //! Members that come and go.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use super::harness::{EPOCH, PARTITION, Zone, founder, placement, whole_range};
 use crate::engine::{
@@ -119,6 +119,36 @@ async fn a_learner_behind_the_log_gets_a_snapshot() {
     zone.replica(leader).transfer_leader(placement(4).replica).await.unwrap();
     assert_eq!(zone.leader().await, 4);
     assert_eq!(zone.replica(4).write(write).await.unwrap(), first);
+}
+
+/// What was written meanwhile comes with the log; if that were cut, a copy of a busy partition would never end.
+#[tokio::test(start_paused = true)]
+async fn the_log_is_kept_while_a_snapshot_is_on_its_way_and_cut_again_afterwards() {
+    let options = EngineOptions {
+        log_entries_per_snapshot: 20,
+        log_entries_kept: 5,
+        ..EngineOptions::default()
+    };
+    let (zone, leader) = zone(options).await;
+    let in_log = || {
+        let all = runtime::store::Scan::prefix("");
+        zone.store(leader).scan(runtime::raft::FAMILY, all).count()
+    };
+    zone.network.snapshot_chunk_ms.store(1_000, Relaxed);
+    zone.host(4).ensure(blank(4)).await.unwrap();
+    zone.replica(leader).add_learner(placement(4), membership_log(&zone, leader)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for number in 0..100 {
+        zone.put(leader, &format!("later{number}"), "value").await.unwrap();
+    }
+    assert!(in_log() > 100, "{}", in_log());
+    zone.caught_up(4, leader).await;
+    assert_eq!(zone.network.snapshots_sent.load(Relaxed), 1);
+    assert_eq!(zone.content(4), zone.content(leader));
+    for number in 0..50 {
+        zone.put(leader, &format!("last{number}"), "value").await.unwrap();
+    }
+    zone.eventually(|| (in_log() < 50).then_some(())).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 
 mod apply;
 mod awaiting;
+mod birth;
 mod chaos;
 mod digest;
 mod harness;

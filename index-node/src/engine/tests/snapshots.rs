@@ -53,7 +53,7 @@ fn transfer(zone: &Zone, id: u64) -> SnapshotTransfer {
         to_node: placement(2).node,
     };
     let vote = RaftVote::new_committed(1, placement(1).replica.0);
-    let snapshot = crate::engine::snapshot::local(state, reader);
+    let snapshot = crate::engine::snapshot::local(state, reader, None);
     SnapshotTransfer::new("zone", id, route, &vote, snapshot, usize::MAX)
 }
 
@@ -67,13 +67,8 @@ fn kept(zone: &Zone, transfer: &SnapshotTransfer) -> GetSnapshotProgressResponse
 
 /// The header, and the chunks after those that are kept.
 fn rest(transfer: &SnapshotTransfer, kept: &GetSnapshotProgressResponse) -> Vec<SnapshotChunk> {
-    let mut stream = transfer.chunks_after(kept.items);
-    let header = stream.next().unwrap().unwrap();
-    while stream.progress().items < kept.items {
-        stream.next().unwrap().unwrap();
-    }
-    assert_eq!(stream.progress(), *kept, "whole chunks are kept, and undamaged");
-    std::iter::once(header).chain(stream.map(Result::unwrap)).collect()
+    let rest = transfer.rest(kept).expect("whole chunks are kept, and undamaged");
+    rest.map(Result::unwrap).collect()
 }
 
 /// Sends the beginning of it; the connection breaks then.
@@ -157,6 +152,48 @@ async fn what_broke_off_goes_on_where_it_was() {
     send(&zone, rest(&sent, &second)).await.unwrap();
     assert_eq!(zone.content(2), content);
     assert_eq!(lineages(&zone, 2).len(), 1);
+    assert_eq!(kept(&zone, &sent), GetSnapshotProgressResponse::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_where_a_chunk_ends_it_goes_on() {
+    let zone = zone().await;
+    let sent = transfer(&zone, 7);
+    assert!(sent.rest(&GetSnapshotProgressResponse { items: 1, crc32: 0 }).is_none());
+    break_off(&zone, &sent, 10).await;
+    let kept = kept(&zone, &sent);
+    assert!(sent.rest(&kept).is_some());
+    for other in [
+        GetSnapshotProgressResponse { items: kept.items + 1, ..kept },
+        GetSnapshotProgressResponse { crc32: kept.crc32 ^ 1, ..kept },
+    ] {
+        assert!(sent.rest(&other).is_none(), "{other:?}");
+    }
+    assert!(transfer(&zone, 7).rest(&kept).is_none(), "another has not come so far");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_header_is_bounded() {
+    let zone = zone().await;
+    let mut whole = chunks(&zone);
+    let Some(Body::Header(header)) = &mut whole[0].body else { panic!("no header") };
+    header.group_state = vec![0; 300 * 1024].into();
+    let refused = send(&zone, whole).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{refused}");
+    assert!(refused.message().contains("at most 262144"), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_kept_on_a_disk_that_is_low() {
+    let zone = zone().await;
+    let sent = transfer(&zone, 7);
+    break_off(&zone, &sent, 10).await;
+    assert!(kept(&zone, &sent).items > 0);
+    zone.host(2).set_disk_below_reserve(true);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(lineages(&zone, 2), BTreeSet::new());
+    break_off(&zone, &sent, 10).await;
+    assert_eq!(lineages(&zone, 2), BTreeSet::new());
     assert_eq!(kept(&zone, &sent), GetSnapshotProgressResponse::default());
 }
 
