@@ -30,8 +30,10 @@ pub struct ZoneView {
     groups: Groups,
     leaderless: PartitionSet,
     touched: PartitionSet,
-    /// Nodes whose report has become complete, or one of whose replicas is not what it was: what it lacks is news too.
+    /// Nodes whose report has become complete: what it lacks is news too.
     completed: BTreeSet<NodeId>,
+    /// Ranges that a replica on the node had, and has no more.
+    moved_on: Vec<(NodeId, KeyRange)>,
     /// Replicas that were stopped by an error of their own.
     failed: BTreeSet<(PartitionId, ReplicaId)>,
     /// Partitions with a replica that does not follow, as a leader says.
@@ -245,13 +247,12 @@ impl ZoneView {
             }
         }
         // What was split off there, and did not come with the log, waits for the order that makes it.
-        let has_moved_on = group.replicas.get(replica).is_some_and(|before| {
-            let before = &before.report;
-            before.range_epoch < report.range_epoch
-                || (before.phase == ReplicaPhase::Live && report.phase != ReplicaPhase::Live)
-        });
-        if has_moved_on && is_current {
-            self.completed.insert(node);
+        if let Some(ReplicaView { report: before, .. }) = group.replicas.get(replica)
+            && let Some(range) = &before.range
+            && before.phase == ReplicaPhase::Live
+            && (before.range_epoch < report.range_epoch || report.phase != ReplicaPhase::Live)
+        {
+            self.moved_on.push((node, range.clone()));
         }
         group.replicas.share(&mut report);
         group.replicas.insert(ReplicaView { node, is_current, report });
@@ -478,12 +479,17 @@ impl ZoneView {
         std::mem::take(&mut self.turned)
     }
 
-    /// Partitions about which something new was reported since the last call: what a node has, and,
-    /// once its report is complete, what it lacks.
+    /// Partitions about which something new was reported since the last call: what a node has, and what it lacks, once
+    /// its report is complete, or once a replica of it has moved on that they might have come with.
     pub fn take_touched(&mut self, state: &ZoneState) -> PartitionSet {
         let mut touched = std::mem::take(&mut self.touched);
         for node in std::mem::take(&mut self.completed) {
             touched.extend(state.partitions_on(node));
+        }
+        for (node, range) in std::mem::take(&mut self.moved_on) {
+            let within = state.partitions_from(range.start());
+            let within = within.take_while(|(_, it)| range.contains(it.range.start()));
+            touched.extend(within.filter(|(_, it)| it.target_on(node).is_some()).map(|(id, _)| id));
         }
         touched
     }

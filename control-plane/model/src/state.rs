@@ -391,6 +391,14 @@ impl ZoneState {
             .map(|id| (*id, self.partitions.get(id).expect("indexed partitions exist")))
     }
 
+    /// Partitions in key order that start at the key or behind it.
+    pub fn partitions_from(&self, key: &[u8]) -> impl Iterator<Item = (PartitionId, &Partition)> {
+        self.indices
+            .by_start
+            .range::<[u8], _>((Included(key), Unbounded))
+            .map(|(_, id)| (*id, self.partitions.get(id).expect("indexed partitions exist")))
+    }
+
     /// Partitions in key order, from the one after `after`.
     pub fn partitions_after(
         &self,

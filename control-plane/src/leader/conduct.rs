@@ -259,6 +259,7 @@ impl Conductor {
             };
             if sweep && !planted::is_planted(Bug::WakeUpLost) {
                 self.agenda.add_unsettled();
+                self.agenda.add(self.book.outstanding());
             }
             let partitions = self.agenda.take(state, PARTITIONS_PER_ROUND_MAX);
             if addresses_changed {

@@ -2,14 +2,15 @@
 //!
 //! Orders are levels. Those of one partition to one node are sent when they change, when the node's
 //! session is new, and again every second until the reconciler wants nothing any more; so a lost or
-//! repeated message does no harm.
+//! repeated message does no harm, nor one that was refused. Whoever has a book looks at [`OrderBook::outstanding`] now
+//! and then: nothing else needs to happen to these partitions.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
-use model::{Fence, NodeId, PartitionId, order::Order};
+use model::{Fence, NodeId, PartitionId, order::Order, partition_set::PartitionSet};
 use proto::v1::{NodeAddress, SessionOrder};
 
 use super::sessions::{SessionNumber, Sessions};
@@ -31,6 +32,8 @@ const ADDRESSES_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Default)]
 pub struct OrderBook {
     sent: BTreeMap<PartitionId, BTreeMap<NodeId, Sent>>,
+    /// Partitions that something was wanted of, of a node with a session, when they were looked at last.
+    outstanding: PartitionSet,
     directory: Directory,
 }
 
@@ -131,9 +134,13 @@ impl OrderBook {
                 }
             }
         }
+        for partition in partitions {
+            self.outstanding.remove(*partition);
+        }
         let mut due: BTreeMap<NodeId, Vec<(PartitionId, Vec<Order>)>> = BTreeMap::new();
         for ((partition, node), orders) in wanted {
             let Some(session) = sessions.number(node) else { continue };
+            self.outstanding.insert(partition);
             let sent = self.sent.get(&partition).and_then(|sent| sent.get(&node));
             let is_due = sent.is_none_or(|sent| {
                 sent.session != session
@@ -147,6 +154,11 @@ impl OrderBook {
         for (node, groups) in due {
             self.send_to(sessions, fence, node, groups, now);
         }
+    }
+
+    /// Partitions of which orders were not carried out yet, whether they could be sent or not.
+    pub fn outstanding(&self) -> impl Iterator<Item = PartitionId> {
+        self.outstanding.iter()
     }
 
     fn send_to(
@@ -250,6 +262,31 @@ mod tests {
         assert_eq!(fixture.send(vec![transfer(3)], 1_510), 1);
         assert_eq!(fixture.send(vec![], 1_520), 0);
         assert_eq!(fixture.send(vec![transfer(3)], 1_530), 1, "it was forgotten in between");
+    }
+
+    #[test]
+    fn what_is_wanted_is_outstanding_until_it_is_not_also_if_it_could_not_be_sent() {
+        let mut fixture = Fixture::new();
+        let outstanding = |fixture: &Fixture| fixture.book.outstanding().collect::<Vec<_>>();
+        assert_eq!(fixture.send(vec![transfer(2)], 0), 1);
+        assert_eq!(outstanding(&fixture), [PARTITION]);
+        assert_eq!(fixture.send(vec![], 10), 0);
+        assert_eq!(outstanding(&fixture), []);
+        // Somebody does not take its messages.
+        let mut number = 0;
+        while fixture.sessions.send(NODE, SessionOrder::default()) {
+            number += 1;
+            assert!(number < 10_000, "a session's queue is bounded");
+        }
+        let partitions = BTreeSet::from([PARTITION]);
+        let now = Duration::from_secs(1);
+        let fence = Fence::default();
+        fixture.book.send(&fixture.sessions, fence, &partitions, vec![transfer(2)], now);
+        assert_eq!(outstanding(&fixture), [PARTITION]);
+        // Without a session it begins with that.
+        assert!(fixture.sessions.close(NODE, fixture.session.number));
+        fixture.book.send(&fixture.sessions, fence, &partitions, vec![transfer(2)], now);
+        assert_eq!(outstanding(&fixture), []);
     }
 
     #[test]

@@ -361,6 +361,46 @@ async fn a_drain_is_checked_against_what_the_sessions_say() {
     assert_eq!(again.id, started.id);
 }
 
+/// Nothing else happens to the half that is missing there: no report, and no change.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_is_refused_is_repeated_until_it_can_be_carried_out() {
+    let zone = TestZone::start(1, 3, 1, 3).await;
+    zone.healthy().await;
+    let partition = zone.partitions().await.remove(0);
+    let node =
+        partition.replicas.iter().map(|it| it.node_id).find(|it| *it != partition.leader_node_id);
+    let node = node.expect("one that follows");
+    zone.groups.lock().without_room.insert(node);
+    let mut admin = zone.admin().await;
+    let request = v1::SplitPartitionRequest {
+        partition_id: partition.id,
+        point: Some(v1::split_partition_request::Point::At(b"m".to_vec().into())),
+        ..Default::default()
+    };
+    let split = admin.split_partition(request).await.unwrap().into_inner().operation.unwrap();
+    zone.ended(split.id).await;
+    let child = eventually("two halves", || async {
+        zone.partitions().await.into_iter().find(|it| it.id != partition.id)
+    })
+    .await;
+    let orders = || {
+        let world = zone.groups.lock();
+        let to_node = world.orders.iter().filter(|(to, order)| {
+            *to == node
+                && order.partition_id == child.id
+                && matches!(order.kind, Some(Kind::Ensure(_)))
+        });
+        to_node.count()
+    };
+    eventually("the order, three times", || async { (orders() >= 3).then_some(()) }).await;
+    zone.groups.lock().without_room.clear();
+    eventually("the missing replica", || async {
+        let world = zone.groups.lock();
+        world.groups[&child.id].replicas.values().any(|on| *on == node).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn leaders_are_rebalanced_and_then_nothing_moves() {
     let zone = TestZone::start(1, 3, 9, 3).await;

@@ -66,22 +66,29 @@ fn the_load_of_a_partition_is_whose_who_reported_it_last() {
 
 /// What a node gets by a snapshot instead of the log brings no child with it, and nobody reports what is missing.
 #[test]
-fn what_a_node_lacks_is_looked_at_again_when_one_of_its_replicas_has_moved_on() {
+fn what_a_node_lacks_is_looked_at_again_when_what_it_might_have_come_with_has_moved_on() {
     let mut world = World::new(4, 3, &["a", "b", "c"]);
     world.settle(400);
     let (node, id) = (NodeId(1), PartitionId(1));
     let replica = world.state.partition(id).and_then(|it| it.target_on(node)).expect("it has one");
-    let report = world.view.replica(id, replica.id).expect("it was reported").report.clone();
+    let own = world.view.replica(id, replica.id).expect("it was reported").report.clone();
     let touched = |world: &mut World, report: &ReplicaReport| {
         world.view.take_touched(&world.state);
         world.view.report(node, report.clone(), world.now);
         world.view.take_touched(&world.state).iter().count()
     };
-    assert_eq!(touched(&mut world, &report), 1, "the same is no news of others");
-    let range_epoch = RangeEpoch(report.range_epoch.0 + 1);
-    let split = ReplicaReport { range_epoch, ..report };
+    assert_eq!(touched(&mut world, &own), 1, "the same is no news of others");
+    let before = ReplicaReport { range: Some(KeyRange::full()), ..own.clone() };
+    assert_eq!(touched(&mut world, &before), 1);
+    let after = |epochs| RangeEpoch(own.range_epoch.0 + epochs);
+    let split = ReplicaReport { range_epoch: after(1), ..own.clone() };
     assert_eq!(touched(&mut world, &split), 4);
     assert_eq!(touched(&mut world, &split), 1);
-    let destroyed = ReplicaReport { phase: ReplicaPhase::Destroyed, ..split };
+    let again = ReplicaReport { range_epoch: after(2), ..own.clone() };
+    assert_eq!(touched(&mut world, &again), 1, "nothing else starts in its range");
+    let wide = ReplicaReport { range_epoch: after(3), ..before };
+    assert_eq!(touched(&mut world, &wide), 1);
+    let destroyed = ReplicaReport { phase: ReplicaPhase::Destroyed, ..wide };
     assert_eq!(touched(&mut world, &destroyed), 4);
+    assert_eq!(touched(&mut world, &destroyed), 1);
 }

@@ -23,6 +23,8 @@ pub struct World {
     pub refusing: BTreeSet<u64>,
     /// Nodes whose disk is below its reserve.
     pub low_on_disk: BTreeSet<u64>,
+    /// Nodes that make no replicas.
+    pub without_room: BTreeSet<u64>,
     /// Reads per second by partition, which whoever leads tells of.
     pub reads: BTreeMap<u64, u64>,
     /// Reports of load that nodes send besides.
@@ -105,6 +107,9 @@ impl World {
     /// Carries out one order that a node got.
     pub fn obey(&mut self, node: u64, order: &v1::Order) {
         self.orders.push((node, order.clone()));
+        if self.without_room.contains(&node) && matches!(order.kind, Some(Kind::Ensure(_))) {
+            return;
+        }
         let group = self.groups.entry(order.partition_id).or_default();
         let replica = order.replica_id;
         match order.kind.as_ref().expect("a kind") {
@@ -154,7 +159,8 @@ impl World {
                     split.replicas.iter().map(|own| (own.replica_id, own.node_id)).collect();
                 let leads = group.leader == Some(replica) && group.range_epoch == split.range_epoch;
                 if leads {
-                    let child = group.split(at, replicas);
+                    let mut child = group.split(at, replicas);
+                    child.replicas.retain(|_, node| !self.without_room.contains(node));
                     self.groups.insert(split.child_partition_id, child);
                 }
             }
