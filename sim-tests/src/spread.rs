@@ -9,8 +9,11 @@ use proto::v1::{GetHeatResponse, HeatRates, Operation, PartitionSummary};
 
 use crate::checks::Problem;
 
-/// With less of its cores used than this a node has no load to speak of.
+/// With less of its cores used than this a node has no load to speak of,
 const BUSY_MIN: f64 = 0.05;
+/// and with less than this of all cores a zone has none: the policy's `idle_permille`, and as much again as an average
+/// may be off.
+const ZONE_BUSY_MIN: f64 = 0.02 * 1.25;
 /// A transfer that makes the most loaded node less loaded by more than this part of the mean is none that can be
 /// overlooked: averages over ten seconds of a few hundred requests are off by half of it.
 const GAIN_MIN: f64 = 0.3;
@@ -83,10 +86,12 @@ pub fn check_spread(
     };
     #[allow(clippy::cast_precision_loss)]
     let mean = loads.values().sum::<f64>() / loads.len() as f64;
+    let all_cores: f64 = heat.nodes.iter().map(|node| f64::from(node.cores)).sum();
+    let is_zone_busy = loads.values().sum::<f64>() > ZONE_BUSY_MIN * all_cores;
     let is_busy = heat.nodes.iter().any(|node| {
         cores(&node.short_term) > BUSY_MIN * f64::from(node.cores) && node.node_id == *worst
     });
-    if !is_busy {
+    if !is_busy || !is_zone_busy {
         return Ok(());
     }
     for led in heat.partitions.iter().filter(|it| it.leader_node_id == *worst) {
@@ -209,6 +214,12 @@ mod tests {
         check_spread(&heat, &partitions, &[]).unwrap();
         heat.nodes = vec![node(1, 0.08), node(2, 0.02)];
         heat.partitions = vec![led(1, 1, 0.04), led(2, 1, 0.04)];
+        check_spread(&heat, &partitions, &[]).unwrap();
+        // Nor can what one node bears of a large zone that is idle.
+        heat.nodes = vec![node(1, 0.2), node(2, 0.02)];
+        heat.partitions = vec![led(1, 1, 0.1), led(2, 1, 0.1)];
+        check_spread(&heat, &partitions, &[]).unwrap_err();
+        heat.nodes.extend((3..=6).map(|id| node(id, 0.0)));
         check_spread(&heat, &partitions, &[]).unwrap();
     }
 

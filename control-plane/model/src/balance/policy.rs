@@ -109,9 +109,7 @@ impl BalancePolicy {
         hot_key_permille: 500,
         hot_key_load_permille: 100,
     };
-}
 
-impl BalancePolicy {
     /// Whether it leaves no budget for anything that is done for load.
     pub fn is_off(&self) -> bool {
         let moves = [self.moves_zone_max, self.moves_node_max, self.moves_fault_domain_max];

@@ -9,7 +9,7 @@ use crate::{
     state::ZoneState,
 };
 
-use super::left;
+use super::{left, own_time::OwnTime};
 
 /// What could not be split is no more divisible a moment later.
 const SPLIT_RETRY_AFTER: Duration = Duration::from_secs(600);
@@ -22,7 +22,7 @@ pub(super) struct Left {
     pub what: Departed,
 }
 
-/// By partition, the latest first.
+/// By partition, the latest first; all times are the balancer's own.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Departures {
     left: BTreeMap<PartitionId, Vec<Left>>,
@@ -37,11 +37,12 @@ pub(super) struct Departures {
 impl Departures {
     /// Of what an operator or the balancer has moved for its own sake. What was moved because a node was to be left,
     /// or was lost, is welcome back there.
-    pub fn of(state: &ZoneState, policy: &BalancePolicy) -> Self {
+    pub fn of(state: &ZoneState, policy: &BalancePolicy, time: &OwnTime) -> Self {
         let cooldown = Duration::from_millis(policy.cooldown_ms);
         let mut departures = Self { cooldown, ..Self::default() };
         for operation in lately_ended(state, policy) {
-            if let (OperationKind::Split(split), Some(at)) = (&operation.kind, operation.ended_at) {
+            let ended_at = operation.ended_at.map(|at| time.when(at));
+            if let (OperationKind::Split(split), Some(at)) = (&operation.kind, ended_at) {
                 if operation.state == OperationState::Succeeded {
                     for half in [split.partition, split.child] {
                         departures.split.entry(half).or_insert(at);
@@ -53,8 +54,7 @@ impl Departures {
             let is_meant = is_meant(operation)
                 && operation.parent.is_none()
                 && operation.state == OperationState::Succeeded;
-            let (Some((partition, from)), Some(at)) = (left(&operation.kind), operation.ended_at)
-            else {
+            let (Some((partition, from)), Some(at)) = (left(&operation.kind), ended_at) else {
                 continue;
             };
             if !is_meant {

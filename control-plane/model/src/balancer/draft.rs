@@ -136,7 +136,8 @@ impl Balancer {
         let is_by_load = picture.planner().is_loaded(&request.policy);
         let wishes = wishes(sight, plan, is_by_load);
         let wished = wishes.len();
-        let mut chooser = Chooser::of(sight, picture, Departures::of(sight.state, &self.policy));
+        let departures = Departures::of(sight.state, &self.policy, picture.own_time());
+        let mut chooser = Chooser::of(sight, picture, departures);
         let mut chosen = chooser.choose(wishes);
         let rehearsed = |chosen: &[Chosen]| {
             let steps: Vec<RehearsedStep> = chosen.iter().map(|(_, _, step)| *step).collect();

@@ -16,6 +16,7 @@
 mod departures;
 mod draft;
 mod memory;
+mod own_time;
 mod picture;
 mod proposals;
 mod report;
@@ -123,7 +124,8 @@ impl Balancer {
             let memory = sight.state.balance_memory().cloned().unwrap_or_default();
             self.picture.apply(Change::Memory { memory });
         }
-        let departures = Departures::of(sight.state, &self.policy);
+        self.picture.pass_time(sight);
+        let departures = Departures::of(sight.state, &self.policy, self.picture.own_time());
         self.picture.look(sight, &departures, PARTITIONS_PER_ROUND_MAX);
         let is_due = self
             .planned_at
@@ -176,7 +178,7 @@ impl Balancer {
         );
         self.picture.apply(Change::Memory { memory });
         if let Ok((plan, worst_share_ppm)) = planned {
-            shadow.compare(self.picture.time(), active, &plan, worst_share_ppm);
+            shadow.compare(self.picture.own_time().committed(), active, &plan, worst_share_ppm);
         }
     }
 
@@ -187,7 +189,7 @@ impl Balancer {
 
     /// What can be done of a plan now.
     pub fn propose(&mut self, sight: &Sight<'_>, plan: &BalancePlan) -> Vec<Action> {
-        let departures = Departures::of(sight.state, &self.policy);
+        let departures = Departures::of(sight.state, &self.policy, self.picture.own_time());
         let proposals = proposals::of(sight, plan, &self.picture, &departures, &self.policy);
         let report = BalanceReport::of(plan, &proposals, self.picture.time(), &self.policy);
         self.report = Some(report.after(self.report.as_ref()));

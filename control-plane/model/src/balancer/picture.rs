@@ -6,7 +6,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Bound::{Excluded, Unbounded},
-    time::Duration,
 };
 
 use planted::Bug;
@@ -24,7 +23,7 @@ use crate::{
     state::ZoneState,
 };
 
-use super::{Sight, departures::Departures};
+use super::{Sight, departures::Departures, own_time::OwnTime};
 
 /// A partition that sheds load wants more than it gets, though nobody knows how much more: at most so many times.
 const SHED_FACTOR_MAX: f64 = 10.0;
@@ -41,8 +40,7 @@ pub(super) struct Picture {
     walk: Option<PartitionId>,
     walks: u64,
     has_begun: bool,
-    time: ZoneTime,
-    looked_at: Duration,
+    time: OwnTime,
 }
 
 impl Picture {
@@ -50,9 +48,13 @@ impl Picture {
         &self.planner
     }
 
-    /// Zone time, which goes on while nothing is committed.
+    /// See [`OwnTime`].
     pub fn time(&self) -> ZoneTime {
-        self.time
+        self.time.now()
+    }
+
+    pub fn own_time(&self) -> &OwnTime {
+        &self.time
     }
 
     /// Whether every partition has been looked at.
@@ -79,7 +81,6 @@ impl Picture {
 
     /// Looks at all nodes, at all partitions with a change under way, and at so many others.
     pub fn look(&mut self, sight: &Sight<'_>, departures: &Departures, partitions_max: usize) {
-        self.pass_time(sight);
         for (id, node) in sight.state.nodes().iter() {
             self.look_at_node(sight, *id, node);
         }
@@ -110,11 +111,10 @@ impl Picture {
         }
     }
 
-    fn pass_time(&mut self, sight: &Sight<'_>) {
-        let elapsed = sight.now.saturating_sub(std::mem::replace(&mut self.looked_at, sight.now));
-        let carried_on = if self.has_begun { self.time.after(elapsed) } else { self.time };
-        self.time = carried_on.max(sight.state.zone_time());
-        self.apply(Change::Time { time: self.time });
+    /// Before each look, and before what has left where is put in terms of this time.
+    pub fn pass_time(&mut self, sight: &Sight<'_>) {
+        self.time.pass(sight.state.zone_time(), sight.now);
+        self.apply(Change::Time { time: self.time() });
     }
 
     fn look_at_node(&mut self, sight: &Sight<'_>, id: NodeId, node: &Node) {
@@ -219,7 +219,7 @@ impl Picture {
             running,
             split_left_permille: load
                 .as_ref()
-                .filter(|_| departures.may_be_split(id, self.time))
+                .filter(|_| departures.may_be_split(id, self.time()))
                 .map_or(0, |load| load.split_left_permille),
             hottest_key_permille: hottest_key_permille(sight, id),
             leader_heat,

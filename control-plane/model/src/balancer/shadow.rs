@@ -32,7 +32,7 @@ pub struct Proposed {
 pub struct Comparison {
     /// Which shadow policy.
     pub set_by: Revision,
-    /// When the first plan was made, and the latest.
+    /// When the first plan was made, and the latest: in zone time.
     pub began_at: ZoneTime,
     pub planned_at: ZoneTime,
     pub plans: u64,

@@ -195,6 +195,36 @@ fn a_new_leader_of_the_control_plane_knows_what_has_left_where() {
     check_no_return(&world);
 }
 
+/// Zone time stands still while nothing is committed: what is done after that has not been done hours ago.
+#[test]
+fn after_hours_of_quiet_what_is_changed_rests_and_does_not_go_back_either() {
+    let mut world = zone(6, &["a", "b", "c"], request(0));
+    let before = (world.now, world.state.zone_time());
+    world.run(120 * MINUTE);
+    let quiet = world.state.zone_time().since(before.1);
+    assert!(quiet * 2 < world.now - before.0, "it was quiet, {quiet:?} went by");
+    let hot: Vec<PartitionId> = world.state.partitions_led_by(NodeId(1)).collect();
+    let [first, second] = hot[..] else { panic!("two: {hot:?}") };
+    world.loads.insert(first, request(400_000));
+    world.loads.insert(second, request(300_000));
+    world.run(2 * MINUTE);
+    let moves = moved(&world);
+    let [(gone, "transfer-leader", NodeId(1), to)] = moves[..] else { panic!("{moves:?}") };
+    // Of two on that node one has a hot key, and a third node has its hands full: were it not for having left it, the
+    // place of what came there would be where it was at first.
+    world.loads.values_mut().for_each(|load| *load = request(0));
+    let hot = world.state.partitions_led_by(to).find(|id| *id != gone).expect("it led two");
+    let third = [2, 3].map(NodeId).into_iter().find(|node| *node != to).expect("one of them");
+    let large = world.state.partitions_led_by(third).next().expect("it leads two");
+    world.hot_key = Some(hot);
+    for (id, load) in [(gone, 200_000), (hot, 200_000), (large, 400_000)] {
+        world.loads.insert(id, request(load));
+    }
+    world.loads.insert(if gone == first { second } else { first }, request(10_000));
+    world.run(20 * MINUTE);
+    assert_eq!(moved(&world), moves);
+}
+
 #[test]
 fn where_no_single_transfer_helps_two_leaderships_are_exchanged() {
     let mut world = zone(6, &["a", "b", "c"], request(0));
