@@ -61,12 +61,13 @@ pub struct NodeForm {
     pub may_hold: bool,
 }
 
-/// Replicas that are never on the same node.
+/// Replicas that are never on the same node. It has one at least.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GroupForm {
     pub name: String,
-    /// Over how many fault domains they are spread at least.
+    /// Over how many fault domains they are spread at least: at most as many as it has replicas, and as there are
+    /// fault domains with nodes that may hold some.
     #[serde(default = "one")]
     pub spread_min: u32,
 }

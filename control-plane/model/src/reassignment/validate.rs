@@ -2,7 +2,7 @@
 //! field, and what would be right.
 //!
 //! A problem whose replicas break its rules where they are is not refused: repairing that is what the
-//! solver is asked for.
+//! solver is asked for. One whose rules no assignment can keep, whatever the amounts, is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,6 +42,10 @@ pub enum InvalidProblem {
     Unknown { item: String, field: &'static str, found: String, what: &'static str },
     #[error("{item}: {field} is missing: moves are priced by location")]
     NoLocation { item: String, field: &'static str },
+    #[error("{item}: it has no replicas: leave it out, or name it as some replica's group")]
+    EmptyGroup { item: String },
+    #[error("{item}: spread_min is {found}: it must be at most {max}, {bound}")]
+    Spread { item: String, found: u32, max: usize, bound: &'static str },
     #[error(
         "{what} could reach {found}: it must stay below {TOTAL_MAX}; choose coarser units or smaller weights"
     )]
@@ -99,6 +103,7 @@ impl Problem {
             problem.take_replica(replica, replica_weight, &nodes, &groups)?;
         }
         problem.take_members();
+        problem.check_groups()?;
         problem.take_distances(form)?;
         problem.check_totals()?;
         Ok(problem)
@@ -253,6 +258,33 @@ impl Problem {
                 found: shortened(location),
                 what: "location in moves.distances",
             })?);
+        }
+        Ok(())
+    }
+
+    /// No assignment keeps the rules for a group that is to be spread further than its replicas, or the nodes that
+    /// may hold any, are: the search for one would be in vain.
+    fn check_groups(&self) -> Result<(), InvalidProblem> {
+        let holding = self.fault_domain.iter().zip(&self.may_hold).filter(|(_, holds)| **holds);
+        let domains: BTreeSet<u32> = holding.map(|(domain, _)| *domain).collect();
+        for (group, found) in self.spread_min.iter().copied().enumerate() {
+            let item = || format!("group \"{}\"", self.group_names[group]);
+            let members = self.members_of(group).len();
+            if members == 0 {
+                return Err(InvalidProblem::EmptyGroup { item: item() });
+            }
+            for (max, bound) in [
+                (members, "the number of its replicas"),
+                // Where no node may hold any, every replica says so.
+                (
+                    domains.len().max(1),
+                    "the number of fault domains with nodes that may hold replicas",
+                ),
+            ] {
+                if found as usize > max {
+                    return Err(InvalidProblem::Spread { item: item(), found, max, bound });
+                }
+            }
         }
         Ok(())
     }

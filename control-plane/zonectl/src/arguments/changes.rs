@@ -9,9 +9,12 @@ Examples:
   zonectl rebalance --dry-run
   zonectl rebalance --wait
 
-The zone evens itself out; this does at once what it would do after a while, and
-goes on until its policy has enough. It begins as much as the zone does at a
-time; what is left is told, and done by the next rebalance or by the zone.
+The zone evens itself out; this does at once what it would do after a while by
+transfers of leadership and moves of replicas, and goes on until its policy has
+enough. It begins as much as the zone does at a time; what is left is told, and
+done by the next rebalance or by the zone. It splits nothing: what is too large a
+piece the zone splits by itself after a while, or you do, with
+`zonectl partition split`.
 
 JSON:
   dry_run, operation_ids[], empty_nodes[],

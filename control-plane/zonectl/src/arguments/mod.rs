@@ -2,6 +2,7 @@
 
 mod brake;
 mod changes;
+pub mod fields;
 mod global;
 mod load;
 mod objects;
@@ -40,7 +41,7 @@ use crate::demo::DemoArguments;
 
 /// Operates a zone of the object index.
 #[derive(Debug, Parser)]
-#[command(name = "zonectl", version, max_term_width = 100, after_long_help = AFTER_HELP)]
+#[command(name = "zonectl", version, max_term_width = 100, after_long_help = after_help())]
 pub struct Arguments {
     #[command(flatten)]
     pub global: Global,
@@ -62,27 +63,21 @@ ZONECTL_TLS_CA, ZONECTL_TLS_CERTIFICATE and ZONECTL_TLS_KEY.
 Exit codes: 0 done, 1 the command failed, 2 wrong usage, 3 the zone could not be reached.
 
 JSON (-o json) is one document, or one object per line where a command
-streams (`events`, `operation watch`). Field names are stable: new ones may
-come, none is renamed or goes away. Durations end in `_ms`, sizes in `_bytes`,
-rates in `_per_second`; an absent value is null. Keys and other binary text are
-shown as UTF-8 where it is printable, with `\\\\` for a backslash and `\\xNN`
-for any other byte. `status` has:
-  healthy, problems[], zone_id, revision, from_leader, replication_factor,
-  control_plane {leader, term, members[] {id, address, state, lag_entries}},
-  nodes[] {id, name, state, administrative_state, fault_domain, address,
-    leaders, replicas, stored_bytes, capacity_bytes, reads_per_second,
-    writes_per_second, disk_below_reserve, incarnation, software_version},
-  partitions {total, available, under_replicated, unavailable},
-  operations {running, failed},
-  brake {engaged, reason, since_zone_time_ms, overridden_until_zone_time_ms,
-    overridden_for_ms, held_back_repairs, held_back_moves, held_back_transfers}
-`heat` has (all rates with a half-life of 10 s and of 5 min):
-  max_to_mean, least_even, hottest_node_id,
-  nodes[] {node_id, name, leaders, cores, short_term, long_term, to_mean, reported},
-  partitions[] {partition_id, leader_node_id, short_term, long_term, stored_bytes,
-    waiting, throttled_per_second, hottest_keys[] {key_prefix, share, share_error}};
-  short_term and long_term {reads_per_second, writes_per_second,
-    bytes_per_second, cpu_cores, shed_per_second}";
+streams (`events`, `operation watch`, `--wait`). Field names are stable: new ones
+may come, none is renamed or goes away. Durations end in `_ms`, sizes in
+`_bytes`, rates in `_per_second`; an absent value is null. Keys and other binary
+text are shown as UTF-8 where it is printable, with `\\\\` for a backslash and
+`\\xNN` for any other byte. docs/zonectl-json.md says what each field means.
+
+Below, name[] is a list, name {…} an object, and <name> the fields that are
+listed under that name at the end. What starts an operation (`node drain`,
+`partition move`, …) answers with it. `plan`, `apply`, `rebalance`, `brake`,
+`policy`, `load` and `demo` list theirs in their own --help.
+";
+
+fn after_help() -> String {
+    format!("{AFTER_HELP}\n{}", fields::listed().trim_end())
+}
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {

@@ -31,7 +31,9 @@ It changes nothing. Without a problem it plans for the zone as it is now: which
 leaderships and replicas should be elsewhere, so that load is even, or numbers
 where there is no load; and it goes on until the zone's policy has enough,
 however small the distance. `zonectl apply` carries out exactly what was shown,
-or refuses it because the zone has changed.
+or refuses it because the zone has changed. Splits are no part of a plan: what is
+too large a piece the zone splits by itself after a while, or you do, with
+`zonectl partition split`.
 
 JSON of such a plan, which is what `apply` takes:
   version, zone_id, revision, by_load, worst_share_before, worst_share_after,

@@ -61,11 +61,8 @@ pub async fn run(context: &Context, arguments: PlanArguments) -> Result<(), Fail
     if form.feasible {
         return Ok(());
     }
-    Err(Failure::Command(format!(
-        "the answer still breaks rules ({}); more capacity, more nodes that may receive, or more time \
-         would help",
-        form.violations_after.brief()
-    )))
+    let (broken, remedy) = (form.violations_after.brief(), form.violations_after.remedy());
+    Err(Failure::Command(format!("the answer still breaks rules ({broken}); {remedy} would help")))
 }
 
 /// Reads a problem and checks it. `name`: what it is called in errors.

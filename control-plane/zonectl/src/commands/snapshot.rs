@@ -3,7 +3,7 @@
 use client::AdminClient;
 use proto::v1;
 
-use super::{Context, json, partition::PAGE, print_line};
+use super::{Context, heat, json, partition::PAGE, print_line};
 use crate::{
     arguments::SnapshotVerb,
     failure::Failure,
@@ -20,6 +20,7 @@ pub async fn run(context: &Context, verb: SnapshotVerb) -> Result<(), Failure> {
     for _ in 0..ATTEMPTS_MAX {
         let before = status(&admin).await?;
         let nodes = admin.list_nodes(v1::ListNodesRequest {}).await?.nodes;
+        let nodes: Vec<NodeForm> = nodes.into_iter().map(Into::into).collect();
         let request = v1::ListPartitionsRequest {
             node: None,
             only_problems: false,
@@ -27,12 +28,13 @@ pub async fn run(context: &Context, verb: SnapshotVerb) -> Result<(), Failure> {
             after_partition_id: 0,
         };
         let partitions = admin.all_partitions(request).await?;
+        let load = heat::load(&admin, &nodes, heat::TOP_MAX).await?;
         // Nothing was committed meanwhile: both are of one state.
         if status(&admin).await?.revision == before.revision {
-            let nodes: Vec<NodeForm> = nodes.into_iter().map(Into::into).collect();
             let partitions: Vec<PartitionForm> = partitions.into_iter().map(Into::into).collect();
-            let problem = snapshot::problem(&nodes, &partitions, before.replication_factor)
-                .map_err(Failure::Command)?;
+            let factor = before.replication_factor;
+            let problem =
+                snapshot::problem(&nodes, &partitions, &load, factor).map_err(Failure::Command)?;
             return print_line(&json(&problem, true)?);
         }
     }

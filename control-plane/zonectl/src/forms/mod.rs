@@ -2,9 +2,12 @@
 //!
 //! Field names are stable: new ones may come, none is renamed or goes away. Enumerations are lower-case
 //! words with hyphens, an absent value is `null`, keys and other bytes are text as
-//! [`escape`](crate::text::escape) writes it.
+//! [`escape`](crate::text::escape) writes it. `docs/zonectl-json.md` says what each field means, and a test here that it
+//! leaves none out.
 
 mod brake;
+#[cfg(test)]
+mod documented;
 mod heat;
 mod live_plan;
 mod node;
@@ -17,7 +20,9 @@ mod shadow;
 mod status;
 
 pub use brake::BrakeForm;
-pub use heat::{BalanceForm, HeatForm, HeatRatesForm, NodeHeatForm, PartitionHeatForm};
+pub use heat::{
+    BalanceForm, HeatForm, HeatRatesForm, MostLoadedForm, NodeHeatForm, PartitionHeatForm, Resource,
+};
 pub use live_plan::{
     AppliedForm, LivePlanForm, PLAN_VERSION, PlanChange, PlanOutlookForm, PlanStepForm,
     RebalanceForm,

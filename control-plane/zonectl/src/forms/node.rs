@@ -29,6 +29,13 @@ pub struct NodeForm {
     pub software_version: String,
 }
 
+impl NodeForm {
+    /// Whether it shall keep what it holds: it is neither down nor to be emptied.
+    pub fn stays(&self) -> bool {
+        self.administrative_state == "active" && self.state != "down"
+    }
+}
+
 fn state_name(state: v1::NodeState) -> &'static str {
     match state {
         v1::NodeState::Unspecified => "unknown",

@@ -76,6 +76,27 @@ impl ViolationsForm {
             .collect();
         if found.is_empty() { "none".to_owned() } else { found.join(", ") }
     }
+
+    /// What would be needed to keep the rules that are broken, for example `more capacity, or more time`.
+    pub fn remedy(&self) -> String {
+        let Violations {
+            unplaced,
+            misplaced,
+            conflicts,
+            spread_shortfall,
+            over_capacity,
+            over_transient,
+        } = self.0;
+        let each = [
+            (unplaced + misplaced + over_capacity + over_transient, "more capacity"),
+            (unplaced + misplaced + conflicts, "more nodes that may receive"),
+            (spread_shortfall, "nodes that may receive in more fault domains"),
+        ];
+        let mut found: Vec<&str> =
+            each.iter().filter(|(number, _)| *number > 0).map(|(_, what)| *what).collect();
+        found.push("or more time");
+        found.join(", ")
+    }
 }
 
 /// What was done, and what gives the same answer again.
@@ -148,5 +169,22 @@ impl PlanForm {
                 .count(),
             assignment,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_help_depends_on_what_is_broken() {
+        let of = |violations: Violations| ViolationsForm(violations).remedy();
+        let violations = Violations { over_capacity: 2, ..Violations::default() };
+        assert_eq!(of(violations), "more capacity, or more time");
+        let violations = Violations { conflicts: 1, spread_shortfall: 1, ..Violations::default() };
+        assert_eq!(
+            of(violations),
+            "more nodes that may receive, nodes that may receive in more fault domains, or more time"
+        );
     }
 }

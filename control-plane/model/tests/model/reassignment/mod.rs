@@ -5,6 +5,8 @@ mod generate;
 mod naive;
 mod refusals;
 
+use std::collections::BTreeSet;
+
 use model::reassignment::{
     Effort, Problem, Solution, Solver,
     form::{DistancesForm, ProblemForm},
@@ -73,6 +75,10 @@ proptest! {
         for node in form.nodes.iter_mut().take(gone) {
             node.may_hold = false;
         }
+        // As many fault domains as are left: more would be refused.
+        let left: BTreeSet<&str> = form.nodes[gone..].iter().map(|it| it.fault_domain.as_str()).collect();
+        let left = left.len() as u32;
+        form.groups.iter_mut().for_each(|group| group.spread_min = group.spread_min.min(left));
         let step = homeless + 2;
         for replica in form.replicas.iter_mut().step_by(step) {
             replica.node = None;

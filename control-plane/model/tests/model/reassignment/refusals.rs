@@ -64,6 +64,10 @@ fn each_refusal_names_the_item_and_what_would_be_right() {
             let (resource, against) = ("cpu".to_owned(), "disk".to_owned());
             form.balances = vec![BalanceForm { resource, against, target: 1, weight: 1 }];
         }),
+        refusal(|form| form.groups.push(GroupForm { name: "h".into(), spread_min: 0 })),
+        refusal(|form| form.groups[0].spread_min = 3),
+        refusal(|form| form.nodes[1].fault_domain = "rack-of-n0".into()),
+        refusal(|form| form.nodes[0].may_hold = false),
         refusal(|form| form.moves.distances = DistancesForm::Nodes(vec![vec![0, 0]])),
         refusal(|form| form.moves.distances = DistancesForm::Nodes(vec![vec![0, 0], vec![0]])),
         refusal(|form| {
@@ -93,6 +97,12 @@ fn each_refusal_names_the_item_and_what_would_be_right() {
         "replica \"r0\": demand of \"cpu\" is 1152921504606846976: it must be at most 9007199254740992",
         "resource \"cpu\": load_weight is 1152921504606846976: it must be at most 9007199254740992",
         "balances[0]: against is \"disk\": there is no such resource",
+        "group \"h\": it has no replicas: leave it out, or name it as some replica's group",
+        "group \"g\": spread_min is 3: it must be at most 2, the number of its replicas",
+        "group \"g\": spread_min is 2: it must be at most 1, the number of fault domains with nodes that may hold \
+         replicas",
+        "group \"g\": spread_min is 2: it must be at most 1, the number of fault domains with nodes that may hold \
+         replicas",
         "moves: distances has 1 entries: it must have 2, one for each node",
         "moves: row 1 of distances: it has 1 entries: it must have 2, one for each node",
         "node \"n0\": location is missing: moves are priced by location",
@@ -101,9 +111,26 @@ fn each_refusal_names_the_item_and_what_would_be_right() {
         "replica \"r1\": the cost of moving it could reach 1267650600228229401496703205376: it must stay \
          below 2305843009213693952; choose coarser units or smaller weights",
     ];
+    assert_eq!(refusals.len(), expected.len());
     for (found, expected) in refusals.iter().zip(expected) {
         assert_eq!(found, expected);
     }
+}
+
+#[test]
+fn a_group_that_is_as_far_apart_as_can_be_is_no_refusal() {
+    let accepted = |change: &dyn Fn(&mut ProblemForm)| {
+        let mut form = small();
+        change(&mut form);
+        Problem::new(&form).is_ok()
+    };
+    // A node that may receive nothing may keep what it has.
+    assert!(accepted(&|form| form.nodes[0].may_receive = false));
+    assert!(accepted(&|form| form.groups[0].spread_min = 0));
+    assert!(accepted(&|form| {
+        form.nodes.iter_mut().for_each(|node| node.may_hold = false);
+        form.groups[0].spread_min = 1;
+    }));
 }
 
 #[test]

@@ -31,7 +31,17 @@ async fn heat() {
     let (_, (heat, text)) = tokio::join!(zonectl.json(&load), hottest);
     has_fields(
         &heat,
-        &["max_to_mean", "least_even", "hottest_node_id", "balance", "nodes", "partitions"],
+        &[
+            "even",
+            "act_above_share",
+            "most_loaded",
+            "max_to_mean",
+            "least_even",
+            "hottest_node_id",
+            "balance",
+            "nodes",
+            "partitions",
+        ],
     );
     has_fields(
         &heat["balance"],
@@ -46,7 +56,15 @@ async fn heat() {
             "realised_gain",
         ],
     );
-    assert!(heat["max_to_mean"].as_f64().unwrap() > 1.05, "one key is one node's");
+    // Long averages may have too little to tell yet.
+    assert_eq!(heat["max_to_mean"].is_null(), heat["least_even"].is_null());
+    let reads = |node: &&Value| node["short_term"]["reads_per_second"].as_f64().unwrap();
+    let busiest = list(&heat["nodes"]).iter().max_by(|a, b| reads(a).total_cmp(&reads(b)));
+    let leader = &heat["partitions"][0]["leader_node_id"];
+    assert_eq!(busiest.map(|node| &node["node_id"]), Some(leader), "one key is one node's");
+    let (limit, worst) = (&heat["act_above_share"], &heat["balance"]["worst_share"]);
+    assert_eq!(*limit, 1.05);
+    assert_eq!(heat["even"].as_bool(), worst.as_f64().map(|worst| worst <= 1.05), "{heat}");
     for node in list(&heat["nodes"]) {
         has_fields(
             node,
@@ -59,11 +77,17 @@ async fn heat() {
                 "long_term",
                 "to_mean",
                 "reported",
+                "processor_share",
+                "stored_share",
+                "stored_bytes",
+                "capacity_bytes",
             ],
         );
         has_fields(&node["short_term"], &RATES);
         has_fields(&node["long_term"], &RATES);
         assert_eq!(node["reported"], true);
+        assert!(node["capacity_bytes"].as_u64().unwrap() > 0, "{node}");
+        assert!(node["processor_share"].as_f64().unwrap() >= 0.0, "{node}");
     }
     let partitions = list(&heat["partitions"]);
     assert!(partitions.len() <= 64);
@@ -91,7 +115,10 @@ async fn heat() {
     let processor_time = partitions[0]["short_term"]["cpu_cores"].as_f64().unwrap();
     assert!(processor_time > 0.0, "work takes time: {}", partitions[0]);
 
-    assert!(text.starts_with("UNEVEN: node-") && text.contains("█"), "{text}");
+    // What one key asks for is little for the nodes' cores: whether it is judged depends on the machine.
+    let judgement = text.split(':').next().unwrap();
+    assert!(["IDLE", "EVEN", "UNEVEN", "NOT JUDGED YET"].contains(&judgement), "{text}");
+    assert!(text.contains("█"), "{text}");
     zonectl.run(&["heat", "--top", "65"]).await.refused(2, &["64"]);
     let refused = zone.admin().get_heat(v1::GetHeatRequest { top: 65 }).await.unwrap_err();
     assert!(refused.to_string().contains("top is 65: it must be at most 64"), "{refused}");

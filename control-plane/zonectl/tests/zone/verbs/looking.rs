@@ -127,6 +127,20 @@ async fn node_list_and_show() {
     let (id, name) = (node["id"].to_string(), node["name"].as_str().unwrap());
     let by_id = zonectl.json(&["node", "show", &id]).await;
     has_fields(&by_id, &and(&NODE, &DETAIL));
+    has_fields(
+        &by_id["signals"],
+        &[
+            "has_session",
+            "since_heartbeat_ms",
+            "disk_sync_ms",
+            "runtime_lag_ms",
+            "disk_free_bytes",
+            "cannot_reach_node_ids",
+            "unreachable_for_node_ids",
+            "dial_refused",
+            "phi",
+        ],
+    );
     let by_name = zonectl.json(&["node", "show", name]).await;
     assert_eq!(by_id["identity"], by_name["identity"]);
     assert_eq!(list(&by_id["partition_ids"]).len() as u64, by_id["replicas"].as_u64().unwrap());

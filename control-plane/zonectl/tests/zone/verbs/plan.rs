@@ -175,6 +175,21 @@ async fn a_running_zone_is_exported_and_planned_for() {
     assert_eq!(problem.nodes.len(), NODES as usize);
     assert_eq!(problem.groups.len(), partitions.len());
     assert_eq!(problem.replicas.len(), 3 * partitions.len());
+    let resources: Vec<&str> = problem.resources.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(
+        resources,
+        [
+            "reads_per_1000_s",
+            "writes_per_1000_s",
+            "stored_bytes",
+            "bytes_per_s",
+            "processor_us_per_s"
+        ]
+    );
+    let heat = zonectl.json(&["heat"]).await;
+    for (node, loaded) in problem.nodes.iter().zip(heat["nodes"].as_array().unwrap()) {
+        assert_eq!(Some(node.capacity[4]), loaded["cores"].as_u64().map(|cores| cores * 1_000_000));
+    }
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("zone.json");
     fs::write(&file, exported.text()).unwrap();
@@ -202,6 +217,14 @@ async fn what_is_no_problem_is_refused_in_words() {
         (edited(&|it| it["nodes"][1]["name"] = "a".into()), &["names must be distinct"]),
         (edited(&|it| it["replicas"][0]["node"] = "c".into()), &["\"c\"", "no such node"]),
         (edited(&|it| it["replicas"][0]["demand"] = json!([1, 2])), &["it must have 1"]),
+        (
+            edited(&|it| it["groups"].as_array_mut().unwrap().push(json!({ "name": "i" }))),
+            &["group \"i\": it has no replicas", "leave it out"],
+        ),
+        (
+            edited(&|it| it["groups"][1]["spread_min"] = 2.into()),
+            &["group \"h\": spread_min is 2: it must be at most 1", "number of its replicas"],
+        ),
     ] {
         fs::write(&file, text).unwrap();
         let ended = plan(&file, &["--rounds", "1"]).await;
