@@ -65,6 +65,7 @@ bench-model: setup ## The model with many partitions, and the solver of reassign
 	$(CARGO) build --workspace --bins --examples
 	target/debug/examples/scale --nodes 1000 --partitions 100000
 	target/debug/examples/reassignment $(ARGS)
+	target/debug/examples/heat_cost
 
 bench-balance: setup ## The balance planner on models, then a live zone whose hot range jumps (half an hour; ARGS=--quick: some minutes less)
 	$(CARGO) build --workspace --bins --examples

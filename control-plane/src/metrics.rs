@@ -24,6 +24,11 @@ pub const NODE_WRITES: &str = "isotherm_control_plane_node_writes_per_second";
 pub const NODE_BYTES: &str = "isotherm_control_plane_node_bytes_per_second";
 pub const NODE_CPU: &str = "isotherm_control_plane_node_cpu_cores";
 pub const NODE_SHED: &str = "isotherm_control_plane_node_shed_per_second";
+pub const BALANCE_WORST_SHARE: &str = "isotherm_control_plane_balance_worst_share";
+pub const BALANCE_PLANNED_SHARE: &str = "isotherm_control_plane_balance_planned_share";
+pub const BALANCE_REALISED_GAIN: &str = "isotherm_control_plane_balance_realised_gain";
+pub const BALANCE_SETTLING: &str = "isotherm_control_plane_balance_settling";
+pub const BALANCE_OBSTACLES: &str = "isotherm_control_plane_balance_obstacles";
 pub const SESSIONS: &str = "isotherm_control_plane_sessions";
 pub const HEARTBEATS: &str = "isotherm_control_plane_heartbeats_total";
 pub const HEARTBEAT_LATENESS: &str = "isotherm_control_plane_heartbeat_interval_seconds";
@@ -44,7 +49,7 @@ pub fn set_revision(revision: Revision) {
 }
 
 /// The gauges that only the leader exports, and what they mean.
-const LEADER_GAUGES: [(&str, &str); 15] = [
+const LEADER_GAUGES: [(&str, &str); 20] = [
     (NODES, "Index nodes by the state that was concluded"),
     (PARTITIONS, "Partitions of the zone"),
     (PARTITIONS_AVAILABLE, "Partitions with a confirmed leader"),
@@ -60,6 +65,17 @@ const LEADER_GAUGES: [(&str, &str); 15] = [
         BRAKE_HELD_BACK,
         "Repairs, moves and transfers of leadership that the brake holds back, by kind",
     ),
+    (
+        BALANCE_WORST_SHARE,
+        "The most loaded node's share of the mean utilisation: 1 is even, 0: there is too little load to go by",
+    ),
+    (BALANCE_PLANNED_SHARE, "The same with all done that the latest plan proposes"),
+    (
+        BALANCE_REALISED_GAIN,
+        "What earlier plans gained of what they promised, on average: 1 is all of it",
+    ),
+    (BALANCE_SETTLING, "1 while load is being evened out"),
+    (BALANCE_OBSTACLES, "Things that keep nodes above their share of load"),
     (SESSIONS, "Sessions with index nodes"),
     (
         NODE_READS,

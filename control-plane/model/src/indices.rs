@@ -37,6 +37,8 @@ pub(crate) struct Indices {
     /// In the sequence in which they are forgotten.
     pub ended: BTreeSet<(ZoneTime, OperationId)>,
     pub failed: BTreeSet<OperationId>,
+    /// What was moved or split for its own sake, and not for want of another place.
+    pub meant: BTreeSet<OperationId>,
     /// Idempotency keys, oldest first.
     pub remembered: BTreeSet<(ZoneTime, String)>,
 }
@@ -122,11 +124,15 @@ impl Indices {
         if operation.state == crate::operation::OperationState::Failed {
             self.failed.insert(id);
         }
+        if operation.is_meant() {
+            self.meant.insert(id);
+        }
     }
 
     pub fn remove_operation(&mut self, id: OperationId, operation: &Operation) {
         self.running.remove(&id);
         self.failed.remove(&id);
+        self.meant.remove(&id);
         if let Some(at) = operation.ended_at {
             self.ended.remove(&(at, id));
         }

@@ -142,6 +142,21 @@ impl Operation {
         self.state == OperationState::Running
     }
 
+    /// Whether something was moved or split for its own sake: by an operator, or to even something out. What had to
+    /// leave a node, or was lost there, is welcome back; and even numbers of leaders come and go with every restart.
+    pub fn is_meant(&self) -> bool {
+        let is_transfer = matches!(self.kind, OperationKind::TransferLeader { .. });
+        let is_change = is_transfer
+            || matches!(self.kind, OperationKind::MoveReplica(_) | OperationKind::Split(_));
+        let is_by_choice = match self.origin {
+            Origin::Operator | Origin::Heat => true,
+            Origin::Balance => !is_transfer,
+            Origin::Repair | Origin::Takeover => false,
+        };
+        let is_done = self.state == OperationState::Succeeded;
+        is_change && is_by_choice && is_done && self.parent.is_none()
+    }
+
     /// The change of targets that this operation makes, if it makes one.
     pub fn replica_change(&self) -> Option<&ReplicaChange> {
         match &self.kind {

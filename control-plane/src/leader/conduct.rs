@@ -227,7 +227,8 @@ impl Conductor {
         }
         self.summarize_heat().await;
         if is_due(&mut self.figures_at, FIGURES_INTERVAL, now) {
-            figures::record(&self.reign);
+            let report = self.reign.balancer().await.report().cloned();
+            figures::record(&self.reign, report.as_ref());
         }
     }
 

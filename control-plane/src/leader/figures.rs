@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use model::{brake::HeldBack, node::NodeState, status, status::Figures};
+use model::{balancer::BalanceReport, brake::HeldBack, node::NodeState, status, status::Figures};
 
 use super::Reign;
 use crate::metrics;
 
-/// Sets the gauges to what is known now.
-pub fn record(reign: &Reign) {
+/// Sets the gauges to what is known now. `balance`: what the latest plan found; none before the first.
+pub fn record(reign: &Reign, balance: Option<&BalanceReport>) {
+    set_balance(balance);
     let (figures, nodes, revision, brake) = reign.zone().read(|state| {
         let (view, mut tally) = (reign.view(), reign.tally());
         tally.add_lagging(&view);
@@ -44,6 +45,7 @@ pub fn clear(reign: &Reign) {
 }
 
 fn clear_figures() {
+    set_balance(None);
     set(&Figures::default(), &BTreeMap::new(), Brake::default(), 0);
 }
 
@@ -76,8 +78,29 @@ fn set(figures: &Figures, nodes: &BTreeMap<NodeState, u32>, brake: Brake, sessio
     gauge(metrics::SESSIONS, u32::try_from(sessions).unwrap_or(u32::MAX));
 }
 
+/// How even load is, how even it will be, and what has become of earlier promises: 1 is the mean, and a promise that was
+/// kept.
+fn set_balance(report: Option<&BalanceReport>) {
+    let permille = |value: Option<u32>| f64::from(value.unwrap_or(0)) / 1_000.0;
+    let count = |value: Option<usize>| {
+        f64::from(value.map_or(0, |value| u32::try_from(value).unwrap_or(u32::MAX)))
+    };
+    let gauges = [
+        (metrics::BALANCE_WORST_SHARE, permille(report.map(|it| it.worst_share_permille))),
+        (metrics::BALANCE_PLANNED_SHARE, permille(report.map(|it| it.planned_share_permille))),
+        (metrics::BALANCE_REALISED_GAIN, permille(report.map(|it| it.realised_gain_permille))),
+        (metrics::BALANCE_SETTLING, f64::from(u8::from(report.is_some_and(|it| it.is_settling)))),
+        (metrics::BALANCE_OBSTACLES, count(report.map(|it| it.obstacles.len()))),
+    ];
+    for (name, value) in gauges {
+        ::metrics::gauge!(name).set(value);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use model::ZoneTime;
+
     use super::*;
     use crate::metrics::tests::Recorded;
 
@@ -99,12 +122,31 @@ mod tests {
             };
             let nodes = BTreeMap::from([(NodeState::Up, 4), (NodeState::Down, 1)]);
             set(&figures, &nodes, Brake { engaged: true, overridden: true }, 4);
+            set_balance(Some(&BalanceReport {
+                planned_at: ZoneTime(0),
+                worst_share_permille: 1_450,
+                planned_share_permille: 1_020,
+                is_off: false,
+                is_settling: true,
+                is_at_rest: false,
+                above_since: None,
+                transfers: 1,
+                moves: 0,
+                splits: 0,
+                left_out: 0,
+                obstacles: Vec::new(),
+                realised_gain_permille: 980,
+                evaluations: 7,
+            }));
             let leaders = recorded.gauges();
             assert_eq!(leaders["isotherm_control_plane_nodes{state=up}"], 4.0);
             assert_eq!(leaders["isotherm_control_plane_sessions"], 4.0);
             assert_eq!(leaders["isotherm_control_plane_brake_engaged"], 1.0);
             assert_eq!(leaders["isotherm_control_plane_brake_overridden"], 1.0);
             assert_eq!(leaders["isotherm_control_plane_brake_held_back{kind=move}"], 6.0);
+            assert_eq!(leaders["isotherm_control_plane_balance_worst_share"], 1.45);
+            assert_eq!(leaders["isotherm_control_plane_balance_realised_gain"], 0.98);
+            assert_eq!(leaders["isotherm_control_plane_balance_settling"], 1.0);
             clear_figures();
             let after = recorded.gauges();
             assert_eq!(after.len(), leaders.len());

@@ -91,9 +91,10 @@ impl Replica {
                 retry_after: Duration::from_secs(1),
             });
         }
+        let key = request.key.clone();
         // A write is large: it is not to be moved along with all that waits for it.
         let work = Box::pin(self.do_write(request));
-        self.heat.request(&self.shared.environment, work).await
+        self.heat.request(&self.shared.environment, Some(&key), work).await
     }
 
     async fn do_write(&self, request: WriteRequest) -> Result<Applied, RequestError> {
@@ -332,7 +333,8 @@ impl Replica {
 
     /// Reads one key.
     pub async fn get(&self, range_epoch: u64, key: &Bytes) -> Result<Option<Found>, RequestError> {
-        self.heat.request(&self.shared.environment, self.do_get(range_epoch, key)).await
+        let work = self.do_get(range_epoch, key);
+        self.heat.request(&self.shared.environment, Some(key), work).await
     }
 
     async fn do_get(&self, range_epoch: u64, key: &Bytes) -> Result<Option<Found>, RequestError> {
@@ -356,7 +358,7 @@ impl Replica {
 
     /// Lists keys in order.
     pub async fn list(&self, query: &ListQuery) -> Result<ListPage, RequestError> {
-        self.heat.request(&self.shared.environment, self.do_list(query)).await
+        self.heat.request(&self.shared.environment, None, self.do_list(query)).await
     }
 
     async fn do_list(&self, query: &ListQuery) -> Result<ListPage, RequestError> {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::Applier;
-use crate::operation::OperationState;
 
 /// The most that one command forgets of each kind, so that none takes long.
 const FORGOTTEN_AT_ONCE_MAX: usize = 4_096;
@@ -31,28 +30,32 @@ impl Applier<'_> {
         }
     }
 
-    /// What has failed is kept apart, so that successes do not push it out.
+    /// What has failed is kept apart, so that successes do not push it out; and so is what was moved for its own sake,
+    /// which is not to go back for a while, so that a drain or a loss in between does not.
     fn forget_operations(&mut self) {
         let max = usize::try_from(self.policy().ended_operations_max).unwrap_or(usize::MAX);
-        let failed = self.state.indices.failed.len();
-        let others = self.state.indices.ended.len() - failed;
-        let mut excess_failed = failed.saturating_sub(max);
-        let mut excess_others = others.saturating_sub(max);
-        if excess_failed + excess_others == 0 {
+        let indices = &self.state.indices;
+        let (failed, meant) = (indices.failed.len(), indices.meant.len());
+        let others = indices.ended.len() - failed - meant;
+        let mut excesses = [failed, meant, others].map(|count| count.saturating_sub(max));
+        if excesses == [0; 3] {
             return;
         }
         let mut forgotten = Vec::new();
-        for (_, id) in &self.state.indices.ended {
-            let failed = self
-                .state
-                .operation(*id)
-                .is_some_and(|operation| operation.state == OperationState::Failed);
-            let excess = if failed { &mut excess_failed } else { &mut excess_others };
+        for (_, id) in &indices.ended {
+            let [failed, meant, others] = &mut excesses;
+            let excess = if indices.failed.contains(id) {
+                failed
+            } else if indices.meant.contains(id) {
+                meant
+            } else {
+                others
+            };
             if *excess > 0 {
                 *excess -= 1;
                 forgotten.push(*id);
             }
-            if excess_failed + excess_others == 0 || forgotten.len() == FORGOTTEN_AT_ONCE_MAX {
+            if excesses == [0; 3] || forgotten.len() == FORGOTTEN_AT_ONCE_MAX {
                 break;
             }
         }

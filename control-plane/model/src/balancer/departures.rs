@@ -51,13 +51,10 @@ impl Departures {
                     departures.unsplit.entry(split.partition).or_insert(at);
                 }
             }
-            let is_meant = is_meant(operation)
-                && operation.parent.is_none()
-                && operation.state == OperationState::Succeeded;
             let (Some((partition, from)), Some(at)) = (left(&operation.kind), ended_at) else {
                 continue;
             };
-            if !is_meant {
+            if !operation.is_meant() {
                 continue;
             }
             let what = match operation.kind {
@@ -93,15 +90,6 @@ impl Left {
     /// For the planner, to which nodes are places.
     pub fn departure(&self, place: impl Fn(NodeId) -> Option<u32>) -> Option<Departure> {
         Some(Departure { from: place(self.from)?, at: self.at, what: self.what })
-    }
-}
-
-/// Whether something was moved for its own sake. Even numbers of leaders come and go with every restart.
-fn is_meant(operation: &Operation) -> bool {
-    match operation.origin {
-        Origin::Operator | Origin::Heat => true,
-        Origin::Balance => !matches!(operation.kind, OperationKind::TransferLeader { .. }),
-        Origin::Repair | Origin::Takeover => false,
     }
 }
 

@@ -162,7 +162,7 @@ impl Balancer {
             after: rehearsal.after,
             nodes: rehearsal.nodes,
             obstacles: obstacles.copied().collect(),
-            held_back: held_back(sight.state, plan),
+            held_back: held_back(sight, plan),
             is_by_load,
             evaluations: plan.evaluations,
             seed: request.seed,
@@ -333,7 +333,8 @@ fn bounded(reason: &str) -> String {
     reason[..end].to_owned()
 }
 
-fn held_back(state: &ZoneState, plan: &BalancePlan) -> Vec<String> {
+fn held_back(sight: &Sight<'_>, plan: &BalancePlan) -> Vec<String> {
+    let state = sight.state;
     let mut reasons = Vec::new();
     if let Some(brake) = state.brake() {
         let why = &brake.reason;
@@ -346,6 +347,20 @@ fn held_back(state: &ZoneState, plan: &BalancePlan) -> Vec<String> {
     if safety > 0 {
         reasons.push(format!(
             "the zone has to be made safe first ({safety} changes): only overload is relieved"
+        ));
+    }
+    // What a split brings is known when its halves are measured: then they are spread, by a plan of their own.
+    let splits = plan.actions.iter().filter(|action| matches!(action.tool, Tool::Split { .. }));
+    let large: Vec<String> = splits.map(|action| action.partition.to_string()).collect();
+    if let [first, rest @ ..] = large.as_slice() {
+        let (them, what) = if rest.is_empty() {
+            ("it", format!("partition {first} is"))
+        } else {
+            ("them", format!("partitions {} are", large.join(", ")))
+        };
+        reasons.push(format!(
+            "{what} too large a piece and no plan has splits: the zone splits {them} by itself, or \
+             `zonectl partition split {first} --by load` does it now"
         ));
     }
     reasons

@@ -232,7 +232,7 @@ pub const FIELDS: &[Field] = &[
     zone!(Remembered, events_age_max_ms: u64, Milliseconds, HOUR_MS, 366 * DAY_MS,
         "how long entries of the ledger are kept"),
     zone!(Remembered, ended_operations_max: u32, Count, 100, 100_000,
-        "operations that have ended: so many that succeeded or were cancelled, and so many that failed"),
+        "operations that have ended: so many of what was moved for its own sake, of the rest, and of what failed"),
     zone!(Remembered, idempotency_keys_max: u32, Count, 1_000, 200_000,
         "idempotency keys; a command with another one is refused while there are so many"),
     zone!(Remembered, idempotency_age_max_ms: u64, Milliseconds, 10 * MINUTE_MS, 30 * DAY_MS,

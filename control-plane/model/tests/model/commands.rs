@@ -500,6 +500,22 @@ fn the_ledger_and_what_has_ended_are_bounded() {
             .expect("possible");
     }
     assert_eq!(state.operations().len(), 2_000);
+    // What was lost and taken over meanwhile pushes nothing of that out.
+    for round in 0..2_500_u64 {
+        revision += 1;
+        let partition = PartitionId(1);
+        let replica = state.partition(partition).expect("there").leader.expect("led").replica;
+        let leader = LeaderObservation { replica, term: Term(2 + round) };
+        let outcome = TakeoverOutcome { partition, leader: Some(leader), reason: String::new() };
+        let record = TakeoverRecord { lost: None, reason: String::new(), groups: vec![outcome] };
+        let action = Action::RecordTakeover(record);
+        state
+            .apply(Revision(revision), &Command::new(ZoneTime(0), WallTime(0), action))
+            .expect("a batch");
+    }
+    let operations = || state.operations().iter().map(|(_, operation)| operation);
+    assert_eq!(operations().count(), 4_000);
+    assert_eq!(operations().filter(|operation| operation.is_meant()).count(), 2_000);
     // A week later the ledger is empty: each command forgets so many, and no more.
     for _ in 0..=(7 * 24 * 3_600_u64 + 10) {
         revision += 1;

@@ -23,6 +23,18 @@ fn draft(world: &World) -> Draft {
     world.balancer.draft(&sight, 1, EFFORT).expect("the balancer has looked at everything")
 }
 
+#[test]
+fn what_only_a_split_would_relieve_is_named() {
+    let mut world = uneven(&[800_000, 20_000, 20_000, 20_000, 20_000, 20_000], &["a", "b", "c"]);
+    assert_eq!(draft(&world).held_back, [""; 0], "no point is known to split it at");
+    world.divisible = true;
+    world.run(50);
+    let draft = draft(&world);
+    let [why] = draft.held_back.as_slice() else { panic!("{draft:?}") };
+    assert!(why.starts_with("partition 1 is too large a piece"), "{why}");
+    assert!(why.contains("`zonectl partition split 1 --by load`"), "{why}");
+}
+
 fn steps(draft: &Draft) -> Vec<PlannedStep> {
     draft.steps.iter().map(|it| it.step.clone()).collect()
 }

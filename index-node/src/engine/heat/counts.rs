@@ -141,10 +141,12 @@ impl Heat {
         }
     }
 
-    /// Carries out a request, and counts what it costs.
+    /// Carries out a request, and counts what it costs. `key`: the one that it is for; none for a list. What is refused
+    /// for overload is asked for all the same, and its key as hot as if it were not.
     pub async fn request<T>(
         &self,
         environment: &Environment,
+        key: Option<&[u8]>,
         work: impl Future<Output = Result<T, RequestError>>,
     ) -> Result<T, RequestError> {
         let began = is_sampled(&self.requests).then(|| environment.now());
@@ -159,6 +161,7 @@ impl Heat {
             matches!(answer, Err(RequestError::Exhausted { .. } | RequestError::Throttled { .. }));
         if is_shed {
             self.shed.fetch_add(1, Relaxed);
+            self.note_key(key);
         }
         answer
     }
@@ -257,7 +260,7 @@ mod tests {
         let (counting, environment) = environment();
         let heat = Heat::default();
         for _ in 0..16_000 {
-            let answer = heat.request(&environment, async { Ok(()) }).await;
+            let answer = heat.request(&environment, None, async { Ok(()) }).await;
             assert!(answer.is_ok());
         }
         let measured = counting.0.load(Relaxed) / 2;
@@ -278,6 +281,7 @@ mod tests {
     async fn only_what_is_refused_for_overload_is_shed() {
         let (_, environment) = environment();
         let heat = Heat::default();
+        heat.track_keys(true);
         let exhausted =
             RequestError::Exhausted { problem: "too many", retry_after: Duration::ZERO };
         let throttled = RequestError::Throttled {
@@ -289,10 +293,15 @@ mod tests {
         };
         for error in [exhausted, RequestError::Invalid(String::new()), throttled] {
             let refused = error.clone();
-            let answer = heat.request(&environment, async { Err::<(), _>(refused) }).await;
+            let answer =
+                heat.request(&environment, Some(b"hot"), async { Err::<(), _>(refused) }).await;
             assert_eq!(answer, Err(error));
         }
         assert_eq!(heat.take().shed, 2);
+        heat.read(b"cold", 1);
+        let hottest = heat.hottest_keys(1);
+        assert_eq!(hottest[0].key_prefix.as_ref(), b"hot", "what is turned away is wanted");
+        assert!((hottest[0].share - 2.0 / 3.0).abs() < 1e-9, "{hottest:?}");
     }
 
     #[test]
