@@ -252,9 +252,9 @@ pub const FIELDS: &[Field] = &[
         "a node's disk is filled up to this part of its capacity"),
     balance!(BalanceWhen, idle_permille: u32, Permille,
         "a dimension of load does not matter while the nodes' mean use of it is below this"),
-    weight!("weight_reads", 0, "what reads/s count for; 0: they are not evened out"),
-    weight!("weight_writes", 1, "what writes/s count for; 0: they are not evened out"),
-    weight!("weight_bytes", 2, "what bytes/s count for; 0: they are not evened out"),
+    weight!("weight_reads", 0, "what reads/s count for where nodes state a capacity for them, which they do not yet"),
+    weight!("weight_writes", 1, "what writes/s count for where nodes state a capacity for them, which they do not yet"),
+    weight!("weight_bytes", 2, "what bytes/s count for where nodes state a capacity for them, which they do not yet"),
     weight!("weight_processor", 3, "what processor time counts for; 0: it is not evened out"),
     weight!("weight_stored_bytes", 4, "what stored bytes count for; 0: they are not evened out"),
 
