@@ -3,24 +3,20 @@
 //!
 //! `make bench-model` runs it, or `cargo run -p index-node --example heat_cost`.
 
+mod alone;
+
 use std::{hint::black_box, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt, future::BoxFuture};
+use futures_util::StreamExt;
 use index_node::engine::{
     FAMILIES,
     heat::{Counts, Heat},
     host::{EnsureReplica, HostSetup, ReplicaHost},
     options::EngineOptions,
     service::IndexApi,
-    snapshot::PartitionSnapshot,
-    transport::{GroupTransport, PeerWatch, Route, TransportError, VoteAuthority},
     turns::{TurnGate, TurnLimits, Turned},
-    types::{
-        AppendEntriesRequest, AppendEntriesResponse, KeyRange, NodeId, PartitionId, Placement,
-        RaftVote, ReplicaId, TransferLeaderRequest, TransferLeaderResponse, VoteRequest,
-        VoteResponse,
-    },
+    types::{KeyRange, NodeId, PartitionId, Placement, ReplicaId},
 };
 use proto::v1::{
     self, index_service_client::IndexServiceClient, index_service_server::IndexServiceServer,
@@ -32,6 +28,8 @@ use runtime::{
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tonic::transport::{Server, server::TcpIncoming};
 
+use crate::alone::Nobody;
+
 const REQUESTS: u32 = 2_000_000;
 /// Of whole requests, and how many keys there are.
 const WHOLE_REQUESTS: u32 = 20_000;
@@ -42,67 +40,6 @@ const AT_ONCE: usize = 16;
 const GOAL: f64 = 0.01;
 
 type Failure = Box<dyn std::error::Error>;
-
-/// A group of one has nobody to talk to.
-struct Nobody;
-
-fn nobody<T: Send + 'static>() -> BoxFuture<'static, Result<T, TransportError>> {
-    futures_util::future::ready(Err(TransportError::Unreachable("a group of one".into()))).boxed()
-}
-
-impl GroupTransport for Nobody {
-    fn append_entries(
-        &self,
-        _: Route,
-        _: AppendEntriesRequest,
-        _: Duration,
-    ) -> BoxFuture<'static, Result<AppendEntriesResponse, TransportError>> {
-        nobody()
-    }
-
-    fn vote(
-        &self,
-        _: Route,
-        _: VoteRequest,
-        _: VoteAuthority,
-        _: Duration,
-    ) -> BoxFuture<'static, Result<VoteResponse, TransportError>> {
-        nobody()
-    }
-
-    fn pre_vote(
-        &self,
-        _: Route,
-        _: VoteRequest,
-        _: Duration,
-    ) -> BoxFuture<'static, Result<VoteResponse, TransportError>> {
-        nobody()
-    }
-
-    fn transfer_leader(
-        &self,
-        _: Route,
-        _: TransferLeaderRequest,
-        _: Duration,
-    ) -> BoxFuture<'static, Result<TransferLeaderResponse, TransportError>> {
-        nobody()
-    }
-
-    fn install_snapshot(
-        &self,
-        _: Route,
-        _: RaftVote,
-        _: PartitionSnapshot,
-    ) -> BoxFuture<'static, Result<RaftVote, TransportError>> {
-        nobody()
-    }
-}
-
-impl PeerWatch for Nobody {
-    fn has_lost(&self, _: NodeId) -> bool {
-        false
-    }
-}
 
 /// A node with one partition, of which it has the only replica.
 async fn node(directory: &std::path::Path) -> Result<IndexApi, Failure> {

@@ -4,6 +4,8 @@
 //! called without a wire. Two thousand writers want the same key as often as they can, and come again when they
 //! are told to; twenty others write and read keys of their own, ten milliseconds apart.
 
+mod alone;
+
 use std::{
     path::Path,
     sync::{
@@ -14,7 +16,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{FutureExt, future::BoxFuture};
 use index_node::engine::{
     FAMILIES,
     command::{Condition, Mutation},
@@ -23,20 +24,16 @@ use index_node::engine::{
     options::EngineOptions,
     replica::Replica,
     requests::WriteRequest,
-    snapshot::PartitionSnapshot,
-    transport::{GroupTransport, PeerWatch, Route, TransportError, VoteAuthority},
     turns::TurnLimits,
-    types::{
-        AppendEntriesRequest, AppendEntriesResponse, KeyRange, NodeId, PartitionId, Placement,
-        RaftVote, ReplicaId, TransferLeaderRequest, TransferLeaderResponse, VoteRequest,
-        VoteResponse,
-    },
+    types::{KeyRange, NodeId, PartitionId, Placement, ReplicaId},
 };
 use runtime::{
     seams::Environment,
     store::rocks::{RocksOptions, RocksStore},
 };
 use tokio::task::JoinSet;
+
+use crate::alone::Nobody;
 
 const HOT_WRITERS: u64 = 2_000;
 const OTHERS: u64 = 20;
@@ -45,67 +42,6 @@ const WARM_UP: Duration = Duration::from_secs(2);
 const MEASURED: Duration = Duration::from_secs(10);
 const PARTITION: PartitionId = PartitionId(1);
 const EPOCH: u64 = 1;
-
-/// A replica that is alone has nobody to talk to.
-struct Nobody;
-
-fn nobody<T: Send + 'static>() -> BoxFuture<'static, Result<T, TransportError>> {
-    async { Err(TransportError::Unreachable("there is nobody".to_owned())) }.boxed()
-}
-
-impl GroupTransport for Nobody {
-    fn append_entries(
-        &self,
-        _: Route,
-        _: AppendEntriesRequest,
-        _: Duration,
-    ) -> BoxFuture<'static, Result<AppendEntriesResponse, TransportError>> {
-        nobody()
-    }
-
-    fn vote(
-        &self,
-        _: Route,
-        _: VoteRequest,
-        _: VoteAuthority,
-        _: Duration,
-    ) -> BoxFuture<'static, Result<VoteResponse, TransportError>> {
-        nobody()
-    }
-
-    fn pre_vote(
-        &self,
-        _: Route,
-        _: VoteRequest,
-        _: Duration,
-    ) -> BoxFuture<'static, Result<VoteResponse, TransportError>> {
-        nobody()
-    }
-
-    fn transfer_leader(
-        &self,
-        _: Route,
-        _: TransferLeaderRequest,
-        _: Duration,
-    ) -> BoxFuture<'static, Result<TransferLeaderResponse, TransportError>> {
-        nobody()
-    }
-
-    fn install_snapshot(
-        &self,
-        _: Route,
-        _: RaftVote,
-        _: PartitionSnapshot,
-    ) -> BoxFuture<'static, Result<RaftVote, TransportError>> {
-        nobody()
-    }
-}
-
-impl PeerWatch for Nobody {
-    fn has_lost(&self, _: NodeId) -> bool {
-        false
-    }
-}
 
 /// What was counted, from the end of the warm-up on.
 #[derive(Default)]
