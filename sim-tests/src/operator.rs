@@ -185,8 +185,8 @@ impl Operator {
         loop {
             let now = self.environment.now();
             let looked = self.look_at_load(partitions).await;
-            let operations = match looked {
-                Ok(operations) => operations,
+            let (operations, is_on_the_edge) = match looked {
+                Ok(seen) => seen,
                 Err(missing) => {
                     if !is_taken_at_its_word(since, now) {
                         since = None;
@@ -202,7 +202,12 @@ impl Operator {
             let (from, known) = *since.get_or_insert((now, latest));
             let moved = spread::moved(&operations, known);
             if is_taken_at_its_word(since, now) {
-                self.report(spread::check_left_alone(&moved));
+                if is_on_the_edge {
+                    // What has been moved now was not worth it a moment before: no word was broken.
+                    since = Some((from, latest));
+                } else {
+                    self.report(spread::check_left_alone(&moved));
+                }
                 if now.since(from) >= SPREAD_FOR + WATCHED_FOR
                     && let (Ok(heat), Ok(partitions)) =
                         (self.heat().await, self.list_partitions().await)
@@ -218,14 +223,14 @@ impl Operator {
         }
     }
 
-    /// All operations, if the zone says that load is spread.
-    async fn look_at_load(&self, partitions: u32) -> Result<Vec<Operation>, String> {
+    /// All operations, if the zone says that load is spread; and whether it may not seem so the next time.
+    async fn look_at_load(&self, partitions: u32) -> Result<(Vec<Operation>, bool), String> {
         let status = self.leaders_status().await?;
         checks::is_settled(&status, partitions)?;
         let heat = self.heat().await?;
         self.report(checks::check_heat(&heat));
         spread::is_done(&heat)?;
-        self.list_operations().await
+        Ok((self.list_operations().await?, spread::is_on_the_edge(&heat)))
     }
 
     async fn list_operations(&self) -> Result<Vec<Operation>, String> {

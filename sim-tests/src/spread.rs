@@ -3,7 +3,7 @@
 //! What is seen of few requests is never quite even, so it is not asked whether it is; when nothing has been moved for
 //! so long that anything worth it would have been, nothing may be moved any more.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use proto::v1::{GetHeatResponse, HeatRates, Operation, PartitionSummary};
 
@@ -11,9 +11,12 @@ use crate::checks::Problem;
 
 /// With less of its cores used than this a node has no load to speak of,
 const BUSY_MIN: f64 = 0.05;
-/// and with less than this of all cores a zone has none: the policy's `idle_permille`, and as much again as an average
-/// may be off.
-const ZONE_BUSY_MIN: f64 = 0.02 * 1.25;
+/// and with less than this of all cores a zone has none: the policy's `idle_permille`, by as much more as what was
+/// idle may become without being another load, and as an average may be off.
+const ZONE_BUSY_MIN: f64 = IDLE * 1.3 * 1.25;
+/// The policy's `idle_permille`, and where an average may be on either side of it.
+const IDLE: f64 = 0.02;
+const EDGE: Range<f64> = IDLE * 0.75..IDLE * 1.25;
 /// A transfer that makes the most loaded node less loaded by more than this part of the mean is none that can be
 /// overlooked: averages over ten seconds of a few hundred requests are off by half of it.
 const GAIN_MIN: f64 = 0.3;
@@ -38,6 +41,23 @@ pub fn is_done(heat: &GetHeatResponse) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// Whether the zone has as much load as it takes to count, give or take what an average may be off: whether and when it
+/// begins to be spread is then a matter of luck.
+pub fn is_on_the_edge(heat: &GetHeatResponse) -> bool {
+    EDGE.contains(&utilisation(heat))
+}
+
+/// The part of all cores that is used.
+fn utilisation(heat: &GetHeatResponse) -> f64 {
+    let used: f64 = heat.nodes.iter().map(|node| cores(&node.short_term)).sum();
+    let all: f64 = heat.nodes.iter().map(|node| f64::from(node.cores)).sum();
+    if all > 0.0 { used / all } else { 0.0 }
+}
+
+fn cores(rates: &Option<HeatRates>) -> f64 {
+    rates.as_ref().map_or(0.0, |rates| rates.cpu_cores)
 }
 
 /// What load has moved, in the sequence in which it began, after the operation with this id.
@@ -78,7 +98,6 @@ pub fn check_spread(
 ) -> Result<(), Problem> {
     let is_meant = |it: &&Operation| [ORIGIN, "operator"].contains(&it.origin.as_str());
     let moved: Vec<&Operation> = operations.iter().filter(is_meant).collect();
-    let cores = |rates: &Option<HeatRates>| rates.as_ref().map_or(0.0, |rates| rates.cpu_cores);
     let loads: BTreeMap<u64, f64> =
         heat.nodes.iter().map(|node| (node.node_id, cores(&node.short_term))).collect();
     let Some((worst, most)) = loads.iter().max_by(|a, b| a.1.total_cmp(b.1)) else {
@@ -86,8 +105,7 @@ pub fn check_spread(
     };
     #[allow(clippy::cast_precision_loss)]
     let mean = loads.values().sum::<f64>() / loads.len() as f64;
-    let all_cores: f64 = heat.nodes.iter().map(|node| f64::from(node.cores)).sum();
-    let is_zone_busy = loads.values().sum::<f64>() > ZONE_BUSY_MIN * all_cores;
+    let is_zone_busy = utilisation(heat) > ZONE_BUSY_MIN;
     let is_busy = heat.nodes.iter().any(|node| {
         cores(&node.short_term) > BUSY_MIN * f64::from(node.cores) && node.node_id == *worst
     });
@@ -221,6 +239,23 @@ mod tests {
         check_spread(&heat, &partitions, &[]).unwrap_err();
         heat.nodes.extend((3..=6).map(|id| node(id, 0.0)));
         check_spread(&heat, &partitions, &[]).unwrap();
+    }
+
+    #[test]
+    fn a_load_that_just_counts_or_just_does_not_is_on_the_edge() {
+        use proto::v1::NodeHeat;
+        let heat = |cpu_cores| {
+            let short_term = Some(HeatRates { cpu_cores, ..HeatRates::default() });
+            let node = NodeHeat { cores: 2, short_term, ..NodeHeat::default() };
+            GetHeatResponse {
+                nodes: vec![node, NodeHeat { cores: 2, ..NodeHeat::default() }],
+                ..GetHeatResponse::default()
+            }
+        };
+        for (cpu_cores, expected) in [(0.05, false), (0.07, true), (0.09, true), (0.11, false)] {
+            assert_eq!(is_on_the_edge(&heat(cpu_cores)), expected, "{cpu_cores}");
+        }
+        assert!(!is_on_the_edge(&GetHeatResponse::default()));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::ops::Range;
 use super::{
     planner::Planner,
     policy::BalancePolicy,
+    rest::Rest,
     snapshot::{Amounts, DIMENSIONS, STORED_BYTES},
 };
 
@@ -37,7 +38,9 @@ pub(super) struct Measure {
 }
 
 impl Measure {
-    pub fn of(planner: &Planner, policy: &BalancePolicy) -> Self {
+    /// `rest`: where evening out has come to its end; what was no load to speak of then begins to be one only when it
+    /// is another load. Otherwise one that is nearly enough to matter would matter now and then.
+    pub fn of(planner: &Planner, policy: &BalancePolicy, rest: Option<&Rest>) -> Self {
         let sizes = sizes(planner);
         let (mut load, mut capacity): (Row, Row) = ([0.0; COLUMNS], [0.0; COLUMNS]);
         let mut staying = 0.0;
@@ -54,8 +57,10 @@ impl Measure {
                 continue;
             }
             mean[column] = load[column] / capacity[column];
-            let is_idle =
-                HEAT.contains(&column) && mean[column] * 1_000.0 < f64::from(policy.idle_permille);
+            let idle = f64::from(policy.idle_permille);
+            let stays_idle =
+                || rest.is_some_and(|rest| rest.stays_idle(column, load[column], policy));
+            let is_idle = HEAT.contains(&column) && (mean[column] * 1_000.0 < idle || stays_idle());
             if !is_idle {
                 let weight = policy.dimension_weights.get(column).copied().unwrap_or(1);
                 // Over all load: so columns count the same, whatever they are measured in.

@@ -142,8 +142,7 @@ impl Planner {
         see: impl FnOnce(&Work<'_>) -> T,
     ) -> Result<(BalancePlan, T), InvalidPolicy> {
         policy.check()?;
-        let mut work = Work::new(self, policy, seed, effort);
-        work.memory = known;
+        let mut work = Work::new(self, known, policy, seed, effort);
         let before = work.score();
         let now = Rest::of(&work);
         let rest = known.rest.as_ref().and_then(|rest| rest.kept(&now, &work));
@@ -190,7 +189,7 @@ impl Planner {
 
     /// The most loaded node's share of the mean utilisation, in its worst dimension, in millionths.
     pub fn worst_share_ppm(&self, policy: &BalancePolicy) -> u64 {
-        Work::new(self, policy, 0, 0).score().worst_share_ppm
+        Work::new(self, &self.memory, policy, 0, 0).score().worst_share_ppm
     }
 
     /// Whether requests make enough load, in some dimension, to go by.

@@ -56,7 +56,7 @@ impl Planner {
         steps: &[RehearsedStep],
     ) -> Result<Rehearsal, InvalidPolicy> {
         policy.check()?;
-        let mut work = Work::new(self, policy, 0, 0);
+        let mut work = Work::new(self, &self.memory, policy, 0, 0);
         let before = work.score();
         let stood = standings(&work);
         let there = |step: &&RehearsedStep| {

@@ -166,7 +166,7 @@ fn visit(
         let source = Source { goal, node, columns: columns.clone(), stress, column, stop };
         let mut able = pieces[column].take().unwrap_or_else(|| Pieces::of(work, &source));
         let has_given = !work.is_spent() && able.give(work, &source, may_exchange);
-        let is_waiting = able.is_waiting;
+        let (is_waiting, is_homeless) = (able.is_waiting, able.is_homeless());
         pieces[column] = Some(able);
         if has_given {
             continue;
@@ -174,7 +174,11 @@ fn visit(
         let is_waiting = is_waiting || is_out_of_budget(work, node) || work.is_spent();
         let is_divided = goal != Goal::Counts && divide(work, &source);
         if !is_divided && goal != Goal::Counts {
-            let hindrance = if is_waiting { Hindrance::Waiting } else { Hindrance::NothingGains };
+            let hindrance = match (is_waiting, is_homeless) {
+                (true, _) => Hindrance::Waiting,
+                (false, true) => Hindrance::NoPlace,
+                (false, false) => Hindrance::NothingGains,
+            };
             work.hinder(goal, node, None, hindrance);
         }
         return if is_waiting { Visit::Waiting } else { Visit::Stuck };
@@ -196,6 +200,8 @@ struct Pieces {
     replicas_max: usize,
     /// Something was left out that runs or rests.
     is_waiting: bool,
+    /// Some other node could take some of it, whatever that would bring.
+    has_place: bool,
     /// No leadership, or no replica, helps alone: that does not change in this visit.
     are_leaderships_tried: bool,
     are_replicas_tried: bool,
@@ -210,6 +216,7 @@ impl Pieces {
             replicas: Vec::new(),
             replicas_max: 0,
             is_waiting: false,
+            has_place: false,
             are_leaderships_tried: false,
             are_replicas_tried: false,
             are_exchanges_tried: false,
@@ -247,6 +254,11 @@ impl Pieces {
             list.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         }
         pieces
+    }
+
+    /// Whether there is something to give, and nobody who could take any of it.
+    fn is_homeless(&self) -> bool {
+        !self.has_place && !(self.leaderships.is_empty() && self.replicas.is_empty())
     }
 
     /// Gives one thing away, the cheapest way that helps.
@@ -312,7 +324,12 @@ impl Pieces {
                 if seen == DESTINATIONS_WEIGHED {
                     break;
                 }
-                let Some(price) = price(work, source, partition, tool, *to) else { continue };
+                if !is_possible(work, source, partition, tool, *to) {
+                    continue;
+                }
+                self.has_place = true;
+                let price = source.reversal_price(work, partition, tool, source.node, *to);
+                let Some(price) = price else { continue };
                 seen += 1;
                 if let Some(found) = source.weigh(work, &piece, None, *to, price) {
                     best.take(work, found, ());
@@ -348,7 +365,7 @@ pub(super) fn destinations(work: &Work<'_>, source: &Source) -> Vec<u32> {
     found
 }
 
-/// Whether a piece may go there at all, and the least gain that it must bring because of where it was.
+/// The least gain that a piece must bring there because of where it was; none if it may not go there.
 pub(super) fn price(
     work: &Work<'_>,
     source: &Source,
@@ -356,19 +373,29 @@ pub(super) fn price(
     tool: Tool,
     to: u32,
 ) -> Option<f64> {
+    if !is_possible(work, source, partition, tool, to) {
+        return None;
+    }
+    source.reversal_price(work, partition, tool, source.node, to)
+}
+
+/// Whether a node could take a piece at all.
+fn is_possible(
+    work: &Work<'_>,
+    source: &Source,
+    partition: &PartitionView,
+    tool: Tool,
+    to: u32,
+) -> bool {
     let target = &work.planner.nodes[to as usize];
-    let is_possible = if tool == Tool::MoveReplica {
+    if tool == Tool::MoveReplica {
         let bytes = partition.copied_bytes();
         work.may_place(partition, Some(source.node), to)
             && work.budget.has_bytes(bytes)
             && work.budget.has_room(work.planner, work.policy, to, bytes)
     } else {
         to != source.node && target.may_lead && !target.is_leaving
-    };
-    if !is_possible {
-        return None;
     }
-    source.reversal_price(work, partition, tool, source.node, to)
 }
 
 /// Whether one key is so much of the leader's heat that moving the partition would only move the trouble.

@@ -81,6 +81,16 @@ impl Rest {
         (!has_lasted).then(|| Self { disturbed_since: Some(since), ..self.clone() })
     }
 
+    /// Whether a dimension that had too little load to matter still has about as much.
+    pub(super) fn stays_idle(&self, dimension: usize, load: f64, policy: &BalancePolicy) -> bool {
+        let (Some(was), Some(capacity)) = (self.load.get(dimension), self.capacity.get(dimension))
+        else {
+            return false;
+        };
+        let was_idle = *was < part(*capacity, policy.idle_permille.into());
+        was_idle && load <= (*was + part(*was, LOAD_CHANGE_PERMILLE)) as f64
+    }
+
     /// The greatest share.
     pub fn worst_share_permille(&self) -> u32 {
         self.shares_permille.iter().map(|(_, share)| *share).max().unwrap_or(0)

@@ -116,9 +116,14 @@ impl Source {
         let measure = &work.measure;
         let from_after = measure.stress(self.node, &from_row, self.columns.clone()).0;
         let to_after = measure.stress(to, &to_row, columns.clone()).0;
-        // What the destination is stressed by anyway, and this does not add to, is nothing against it.
-        let raised = columns.clone().filter(|column| to_row[*column] > to_before[*column]);
-        let raised = raised.map(|column| measure.share(to, &to_row, column)).fold(0.0, f64::max);
+        // What a node is stressed by anyway, and this does not add to, is nothing against it. The source has to be
+        // looked at as well: what comes back is a load, too.
+        let raised = |node: u32, before: &Row, after: &Row| {
+            let raised = columns.clone().filter(|column| after[*column] > before[*column]);
+            raised.map(|column| measure.share(node, after, column)).fold(0.0, f64::max)
+        };
+        let raised =
+            raised(to, &to_before, &to_row).max(raised(self.node, &from_before, &from_row));
         let gain = self.stress - from_after.max(raised);
         let distance = self.stress - measure.share(to, &to_row, self.column);
         if gain <= 0.0 || distance < self.least_distance(work, to) {
@@ -133,7 +138,8 @@ impl Source {
             return None;
         }
         let moves = pieces().filter(|piece| piece.tool == Tool::MoveReplica).count() as u32;
-        if !self.is_borne(work, to, &to_row, moves) {
+        if !self.is_borne(work, to, &to_row, moves) || !self.may_keep(work, &from_before, &from_row)
+        {
             return None;
         }
         let uneven = |node: u32, row: &Row| measure.unevenness(node, row, columns.clone());
@@ -205,6 +211,13 @@ impl Source {
         // Counts are evened out only where the heat allows it.
         let stop = f64::from(work.policy.stop_at_permille) / 1_000.0;
         self.goal != Goal::Counts || work.measure.stress(to, row, HEAT).0 <= stop
+    }
+
+    /// Whether the source may be left with that: for even counts it is not made hot by what comes back.
+    fn may_keep(&self, work: &Work<'_>, before: &Row, after: &Row) -> bool {
+        let heat = |row: &Row| work.measure.stress(self.node, row, HEAT).0;
+        let stop = f64::from(work.policy.stop_at_permille) / 1_000.0;
+        self.goal != Goal::Counts || heat(after) <= heat(before).max(stop)
     }
 }
 

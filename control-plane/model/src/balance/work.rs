@@ -63,8 +63,14 @@ pub(super) struct Candidate {
 }
 
 impl<'a> Work<'a> {
-    pub fn new(planner: &'a Planner, policy: &'a BalancePolicy, seed: u64, effort: u64) -> Self {
-        let measure = Measure::of(planner, policy);
+    pub fn new(
+        planner: &'a Planner,
+        memory: &'a Memory,
+        policy: &'a BalancePolicy,
+        seed: u64,
+        effort: u64,
+    ) -> Self {
+        let measure = Measure::of(planner, policy, memory.rest.as_ref());
         let nodes = planner.nodes.len();
         let rows: Vec<Row> = (0..nodes).map(|node| planner.row(node)).collect();
         let mut order: Vec<u32> = (0..nodes as u32).collect();
@@ -87,7 +93,7 @@ impl<'a> Work<'a> {
             evaluations_max: effort,
             rank,
             taken: vec![0; planner.partitions.len().div_ceil(64)],
-            memory: &planner.memory,
+            memory,
             planner,
             policy,
         }
@@ -300,10 +306,9 @@ impl<'a> Work<'a> {
         self.measure.noise(self.planner, node, column, part)
     }
 
-    /// How good the zone is, proposals included.
     /// The most loaded node's share, as another policy measures it, in millionths.
     pub fn worst_share_ppm_by(&self, policy: &BalancePolicy) -> u64 {
-        let measure = Measure::of(self.planner, policy);
+        let measure = Measure::of(self.planner, policy, self.memory.rest.as_ref());
         let staying = (0..self.rows.len() as u32).zip(&self.rows).zip(&self.planner.nodes);
         let shares = staying
             .filter(|(_, node)| !node.is_leaving)
@@ -311,6 +316,7 @@ impl<'a> Work<'a> {
         millionths(shares.fold(0.0, f64::max))
     }
 
+    /// How good the zone is, proposals included.
     pub fn score(&self) -> Score {
         let (mut overload, mut worst, mut unevenness) = (0, 0.0_f64, 0.0);
         for node in 0..self.rows.len() as u32 {

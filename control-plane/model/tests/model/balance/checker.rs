@@ -34,9 +34,17 @@ pub fn shares(snapshot: &Snapshot, policy: &BalancePolicy) -> Vec<Option<Vec<f64
                 nodes.clone().map(|node| load(snapshot, node, dimension)).collect();
             let capacity = |node: usize| snapshot.nodes[node].capacity[dimension] as f64;
             let whole: f64 = nodes.clone().filter(|node| staying(*node)).map(capacity).sum();
-            let mean = loads.iter().sum::<f64>() / whole;
+            let all = loads.iter().sum::<f64>();
+            let mean = all / whole;
+            let idle = f64::from(policy.idle_permille) / 1_000.0;
+            // What was idle when the zone came to rest stays so until it is another load.
+            let stays_idle = snapshot.memory.rest.as_ref().is_some_and(|rest| {
+                let (was, of) = (rest.load[dimension] as f64, rest.capacity[dimension] as f64);
+                was < (of * idle).floor() && all <= was + (was * 0.3).floor()
+            });
             let matters = whole > 0.0
-                && mean * 1_000.0 >= f64::from(policy.idle_permille)
+                && mean >= idle
+                && !stays_idle
                 && policy.dimension_weights[dimension] > 0;
             matters.then(|| {
                 let share = |node: usize| {

@@ -1,7 +1,7 @@
 //! When a zone at rest is looked at again, and when not.
 
 use model::{
-    balance::{BalancePolicy, NodeView, PROCESSOR},
+    balance::{BalancePolicy, NodeView, PROCESSOR, PartitionView},
     ids::NodeId,
 };
 
@@ -118,4 +118,27 @@ fn a_load_that_goes_elsewhere_ends_the_rest_although_it_is_as_much_and_as_uneven
     steps(&mut zone, 10);
     let again = zone.snapshot.memory.rest.clone().unwrap();
     assert!(again.since > rest.since, "it was looked at again");
+}
+
+#[test]
+fn what_was_too_little_to_matter_begins_to_only_when_it_is_another_load() {
+    // A hair's breadth below the 2 % from which on load matters; stored bytes are spread all the same.
+    let mut zone = Layout { load_percent: 2, ..EVEN }.skewed(3);
+    assert!(settle(&mut zone, &BalancePolicy::default(), 400) < 400);
+    let rest = zone.snapshot.memory.rest.clone().expect("it is spread");
+    let idle = rest.capacity[PROCESSOR] * u64::from(BalancePolicy::default().idle_permille) / 1_000;
+    assert!(rest.load[PROCESSOR] < idle && idle - rest.load[PROCESSOR] < idle / 100, "{rest:?}");
+    heat_up(&mut zone, 2, 150);
+    let load = |zone: &Zone| -> u64 {
+        let views = zone.snapshot.partitions.iter();
+        let of =
+            |view: &PartitionView| view.leader_heat[PROCESSOR] + 2 * view.follower_heat[PROCESSOR];
+        views.map(of).sum()
+    };
+    assert!(load(&zone) > idle, "{} of {idle}", load(&zone));
+    assert_eq!(steps(&mut zone, 100), 0, "it is the same load still");
+    for node in 0..9 {
+        heat_up(&mut zone, node, 140);
+    }
+    assert!(steps(&mut zone, 10) > 0);
 }

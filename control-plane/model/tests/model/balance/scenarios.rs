@@ -87,6 +87,30 @@ fn each_count_is_evened_out_for_its_own_sake() {
 }
 
 #[test]
+fn even_counts_are_not_had_by_making_a_node_hot() {
+    // The first node has half of the replicas, and could give one to the second only if it took over the one hot
+    // partition, which the second leads.
+    let layout = Layout { nodes: 5, domains: 5, partitions: 4, replicas: 2, ..EVEN };
+    let mut zone = layout.spread(0);
+    for node in &mut zone.snapshot.nodes[2..] {
+        node.may_receive = false;
+    }
+    for (view, other) in zone.snapshot.partitions.iter_mut().zip([2, 1, 3, 4]) {
+        (view.nodes[0], view.nodes[1], view.leader) = (0, other, 1);
+        (view.leader_heat, view.follower_heat) = Default::default();
+        view.leader_heat[PROCESSOR] = if other == 1 { 2_000_000 } else { 10_000 };
+    }
+    let made = plan(zone.snapshot.clone(), &policy(), 1, EFFORT_DEFAULT).unwrap();
+    assert!(made.actions.is_empty(), "{:#?}", made.actions);
+    // Without the heat it is what is done.
+    zone.snapshot.partitions[1].leader_heat[PROCESSOR] = 10_000;
+    let made = plan(zone.snapshot, &policy(), 1, EFFORT_DEFAULT).unwrap();
+    let moved: Vec<_> =
+        made.actions.iter().map(|it| (it.tool, it.from.index, it.to.index)).collect();
+    assert!(moved.contains(&(Tool::MoveReplica, 0, 1)), "{moved:?}");
+}
+
+#[test]
 fn noise_moves_nothing_in_a_zone_that_is_even() {
     let mut zone = settled(Layout { partitions: 540, ..EVEN }, 1);
     let mut seeded = Seeded::new(1);
@@ -182,6 +206,25 @@ fn a_replica_without_a_place_is_an_obstacle() {
 }
 
 /// One partition with so much processor time that its node is overloaded.
+#[test]
+fn load_that_no_other_node_can_take_has_no_place() {
+    let mut zone = Layout { nodes: 4, domains: 4, partitions: 80, replicas: 1, ..EVEN }.spread(0);
+    for view in &mut zone.snapshot.partitions {
+        (view.nodes[0], view.leader_heat[PROCESSOR]) = (0, 30_000);
+    }
+    let bytes = zone.snapshot.nodes[0].capacity[STORED_BYTES];
+    for node in &mut zone.snapshot.nodes[1..] {
+        node.capacity[STORED_BYTES] = 1;
+    }
+    let made = plan(zone.snapshot.clone(), &policy(), 1, EFFORT_DEFAULT).unwrap();
+    assert!(made.actions.is_empty() && !made.obstacles.is_empty(), "{made:#?}");
+    assert!(made.obstacles.iter().all(|it| it.hindrance == Hindrance::NoPlace), "{made:#?}");
+    zone.snapshot.nodes[1].capacity[STORED_BYTES] = bytes;
+    let made = plan(zone.snapshot, &policy(), 1, EFFORT_DEFAULT).unwrap();
+    assert!(!made.actions.is_empty());
+    assert!(made.obstacles.iter().all(|it| it.hindrance != Hindrance::NoPlace), "{made:#?}");
+}
+
 fn with_hot_partition(zone: &mut Zone, edit: impl Fn(&mut model::balance::PartitionView)) -> usize {
     let place = 7;
     let view = &mut zone.snapshot.partitions[place];
