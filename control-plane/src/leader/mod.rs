@@ -8,7 +8,7 @@
 //! - [`reign`]: what the tasks of one reign share: proposing, observing.
 //! - [`judge`]: are the nodes there? [`takeover`]: giving leaders to partitions that have lost theirs.
 //! - [`conduct`], [`orders`]: closing the gap between intent and observation; planning.
-//! - [`figures`]: what the leader's gauges show.
+//! - [`figures`], [`load_gauges`]: what the leader's gauges show, of the zone and by node.
 //!
 //! The three loops run beside each other: none waits for what another has proposed.
 

@@ -99,7 +99,8 @@ fn headline(plan: &LivePlanForm) -> String {
                 "the most loaded node is at {before:.2} times the mean, and no change is worth it"
             )
         } else {
-            "there is no load to go by, and numbers of leaderships and replicas are even".to_owned()
+            "there is no load to go by, and numbers of leaderships and replicas are even enough"
+                .to_owned()
         };
         return format!("There is nothing to do: {why}.");
     }

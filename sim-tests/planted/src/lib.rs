@@ -78,7 +78,7 @@ pub enum Bug {
     LoadCountedTwice,
     /// A slow node counts as one that may lead.
     SlowNodeKeepsLeading,
-    /// A node is slow by what it says of itself alone, however its peers are, and however many are slow.
+    /// A node is slow by its own word alone, however its peers are and however many are slow.
     EverybodySlow,
     /// A node that was slow never counts as up again.
     QuarantineForEver,

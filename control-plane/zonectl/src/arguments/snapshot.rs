@@ -31,7 +31,7 @@ node can bear, and the limit is all there is. Targets are even shares: of
 stored_bytes for the nodes' disks, of all others for their cores, or the same
 for all where the cores of one are not known.
 
-Each resource counts for the same, all of it together; to move a node's bytes
+Each resource counts for the same, all of it together; to move all bytes once
 costs a twentieth of that. A partition is to be spread over as many fault domains
 as it has replicas and there are fault domains with nodes that may hold some.
 Leaders stay with their replica. Nodes that are down or are to be emptied may
