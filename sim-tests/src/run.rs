@@ -47,7 +47,8 @@ impl Default for RunOptions {
             faults_for: Duration::from_secs(20),
             schedule: None,
             building_max: Duration::from_secs(20),
-            steady_max: Duration::from_secs(400),
+            // A zone that begins with one hot partition splits it three times, and each half rests for half a minute.
+            steady_max: Duration::from_secs(600),
             settling_max: Duration::from_secs(40),
             verifying_max: Duration::from_secs(20),
             unanswered_max: None,

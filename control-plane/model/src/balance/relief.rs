@@ -258,7 +258,8 @@ impl Pieces {
 
     /// Whether there is something to give, and nobody who could take any of it.
     fn is_homeless(&self) -> bool {
-        !self.has_place && !(self.leaderships.is_empty() && self.replicas.is_empty())
+        let is_empty = self.leaderships.is_empty() && self.replicas.is_empty();
+        !self.has_place && !is_empty
     }
 
     /// Gives one thing away, the cheapest way that helps.

@@ -18,6 +18,11 @@ const MENDED_MAX: usize = 4_096;
 /// Tries to mend what is broken. Returns how many changes it has weighed.
 pub(super) fn mend(state: &mut State<'_>, seeded: &mut Seeded) -> u64 {
     let mut troubled = troubled(state);
+    // Where there are more, every other call begins somewhere: what cannot be mended must not keep all else waiting.
+    if troubled.len() > MENDED_MAX && seeded.below(2) == 1 {
+        let first = seeded.below(troubled.len());
+        troubled.rotate_left(first);
+    }
     troubled.truncate(MENDED_MAX);
     let mut weighed = 0;
     for replica in troubled {

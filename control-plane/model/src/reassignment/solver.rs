@@ -136,6 +136,16 @@ impl<'a> Solver<'a> {
         self.best.cost
     }
 
+    /// Changes that were weighed so far.
+    pub fn evaluations(&self) -> u64 {
+        self.evaluations
+    }
+
+    /// Whether no assignment is cheaper than the best so far, and it breaks no rule.
+    pub fn is_at_bound(&self) -> bool {
+        self.best.violations.is_none() && self.best.cost <= LowerBound::of(self.problem).total()
+    }
+
     /// One round of the search.
     pub fn round(&mut self) {
         let mut seeded = Seeded::stream(self.seed, u64::from(self.round));

@@ -289,7 +289,7 @@ impl Problem {
         Ok(())
     }
 
-    /// Whatever the assignment, nothing overflows.
+    /// Whatever the assignment, nothing overflows; nor does this: what is too large for it is too large.
     fn check_totals(&self) -> Result<(), InvalidProblem> {
         let count = self.resources.len();
         let sum = |table: &[i64], resource: usize| -> i128 {
@@ -298,27 +298,31 @@ impl Problem {
         let below = |what: String, found: i128| {
             if found < TOTAL_MAX { Ok(()) } else { Err(InvalidProblem::Total { what, found }) }
         };
-        let mut cost = 0;
+        let mut cost = 0_i128;
         for (index, resource) in self.resources.iter().enumerate() {
             // A load counts twice: while it moves, both ends hold it.
             let load = 2 * sum(&self.demand, index);
             let what = format!("the sum of \"{}\"", resource.name);
             below(what, load + sum(&self.capacity, index) + sum(&self.target, index))?;
-            cost += load * i128::from(resource.load_weight);
+            cost = cost.saturating_add(load.saturating_mul(i128::from(resource.load_weight)));
         }
         for balance in &self.balances {
-            let scarce = sum(&self.capacity, balance.resource) * i128::from(balance.target);
+            let target = i128::from(balance.target);
+            // Each sum is below 2^62 by now, and a target is at most 2^53.
+            let scarce = sum(&self.capacity, balance.resource) * target;
             let short = 2 * sum(&self.demand, balance.against);
             let long = sum(&self.capacity, balance.against)
-                + 2 * sum(&self.demand, balance.resource) * i128::from(balance.target);
-            cost += (scarce + short + long) * i128::from(balance.weight).max(1);
+                + 2 * sum(&self.demand, balance.resource) * target;
+            let weight = i128::from(balance.weight).max(1);
+            cost = cost.saturating_add((scarce + short + long).saturating_mul(weight));
         }
-        cost += self.move_cost.iter().map(|cost| i128::from(*cost)).sum::<i128>();
+        let moves = self.move_cost.iter().map(|cost| i128::from(*cost)).sum::<i128>();
         let replicas = self.group.len() as i128;
-        cost += replicas * i128::from(self.group_move_weight);
         let farthest = self.distances.iter().max().copied().unwrap_or(0);
-        cost += replicas * i128::from(farthest) * i128::from(self.distance_weight);
-        below("the cost".to_owned(), cost)
+        // At most 2^21 replicas, 2^53 for a weight, and 2^32 for a distance.
+        let of_groups = replicas * i128::from(self.group_move_weight);
+        let gone = replicas * i128::from(farthest) * i128::from(self.distance_weight);
+        below("the cost".to_owned(), cost.saturating_add(moves + of_groups + gone))
     }
 }
 

@@ -24,8 +24,11 @@ use crate::{
     failure::Failure,
     forms::{PlanForm, SearchForm},
     plan,
+    text::escape,
 };
 
+/// Characters of a message that quotes from a problem.
+const QUOTED_MAX: usize = 400;
 /// Bytes of a problem that are read at most: two million replicas need about a third of it.
 const PROBLEM_BYTES_MAX: u64 = 1 << 30;
 
@@ -57,9 +60,9 @@ pub async fn run(context: &Context, arguments: PlanArguments) -> Result<(), Fail
         }
     };
     let form = found.map_err(|_| Failure::Command("the search ended with a panic".into()))?;
-    context.show(&form, plan::text)?;
+    let shown = context.show(&form, plan::text);
     if form.feasible {
-        return Ok(());
+        return shown;
     }
     let (broken, remedy) = (form.violations_after.brief(), form.violations_after.remedy());
     Err(Failure::Command(format!("the answer still breaks rules ({broken}); {remedy} would help")))
@@ -80,10 +83,25 @@ fn read(name: &str, path: &Path) -> Result<Problem, Failure> {
             "{name} has more than {PROBLEM_BYTES_MAX} bytes: so large a problem is not read"
         )));
     }
-    let form: ProblemForm = serde_json::from_slice(&text)
-        .map_err(|error| Failure::Command(format!("{name} is not a problem: {error}")))?;
-    Problem::new(&form)
-        .map_err(|error| Failure::Command(format!("{name} cannot be planned for: {error}")))
+    let form: ProblemForm = serde_json::from_slice(&text).map_err(|error| {
+        Failure::Command(format!("{name} is not a problem: {}", quoted(&error.to_string())))
+    })?;
+    Problem::new(&form).map_err(|error| {
+        Failure::Command(format!("{name} cannot be planned for: {}", quoted(&error.to_string())))
+    })
+}
+
+/// What quotes from a file, as it can be shown: its end says where it was.
+fn quoted(text: &str) -> String {
+    let characters: Vec<char> = text.chars().collect();
+    let text = if characters.len() > QUOTED_MAX {
+        let (start, end) =
+            (&characters[..QUOTED_MAX / 2], &characters[characters.len() - QUOTED_MAX / 2..]);
+        start.iter().chain(&[' ', '…', ' ']).chain(end).collect()
+    } else {
+        text.to_owned()
+    };
+    escape(text.as_bytes())
 }
 
 /// How much is searched, and how.
@@ -132,6 +150,7 @@ fn search(
     let bar = bar(effort.limit);
     let first_cost = solver.best_cost();
     loop {
+        let weighed = solver.evaluations();
         solver.round();
         bar.set_message(message(solver.rounds(), first_cost, solver.best_cost()));
         let is_done = match effort.limit {
@@ -145,7 +164,9 @@ fn search(
                 if solver.rounds() <= DESCENT_ROUNDS {
                     solver.plan_rounds(rounds_within(solver.rounds(), elapsed, limit));
                 }
-                elapsed >= limit
+                // With the rounds that were done it comes out the same.
+                let is_in_vain = solver.is_at_bound() || solver.evaluations() == weighed;
+                elapsed >= limit || is_in_vain
             }
         };
         if is_done || stop.load(Ordering::Relaxed) {
@@ -197,6 +218,15 @@ mod tests {
         assert_eq!(rounds_within(2, second, minute), 2 + 118);
         assert_eq!(rounds_within(1, 2 * minute, minute), 1);
         assert_eq!(rounds_within(1, Duration::ZERO, Duration::MAX), 1 + u32::MAX / 2);
+    }
+
+    #[test]
+    fn what_a_file_says_is_shown_in_part_and_does_nothing() {
+        assert_eq!(quoted("unknown field `a`"), "unknown field `a`");
+        assert_eq!(quoted("\u{1b}[2J\nall is well"), "\\x1b[2J\\x0aall is well");
+        let long = quoted(&format!("unknown field `{}` at line 7", "x".repeat(100_000)));
+        assert!(long.starts_with("unknown field `xx") && long.ends_with("xx` at line 7"));
+        assert_eq!(long.chars().count(), QUOTED_MAX + 3);
     }
 
     #[test]

@@ -158,7 +158,11 @@ impl PlanForm {
                 load: bound.load,
                 balance: bound.balance,
             },
-            gap_percent: bound.gap_basis_points(&after).map(|points| points as f64 / 100.0),
+            // The bound is of all replicas in places that break no rule.
+            gap_percent: bound
+                .gap_basis_points(&after)
+                .filter(|_| solution.violations_after.is_none())
+                .map(|points| points as f64 / 100.0),
             violations_before: ViolationsForm(solution.violations_before),
             violations_after: ViolationsForm(solution.violations_after),
             search,

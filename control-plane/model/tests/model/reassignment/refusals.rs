@@ -79,6 +79,12 @@ fn each_refusal_names_the_item_and_what_would_be_right() {
             form.replicas[0].demand[0] = 1 << 40;
         }),
         refusal(|form| {
+            let (resource, against) = ("cpu".to_owned(), "cpu".to_owned());
+            let (target, weight) = (1 << 53, 1 << 53);
+            form.balances = vec![BalanceForm { resource, against, target, weight }];
+            form.nodes.iter_mut().for_each(|node| node.capacity[0] = 1 << 53);
+        }),
+        refusal(|form| {
             form.moves.replica_weight = 1 << 50;
             form.replicas[1].move_cost = 1 << 50;
         }),
@@ -107,6 +113,8 @@ fn each_refusal_names_the_item_and_what_would_be_right() {
         "moves: row 1 of distances: it has 1 entries: it must have 2, one for each node",
         "node \"n0\": location is missing: moves are priced by location",
         "the cost could reach 2417851639235855419179008: it must stay below 2305843009213693952; choose \
+         coarser units or smaller weights",
+        "the cost could reach 170141183460469231731687303715884105727: it must stay below 2305843009213693952; choose \
          coarser units or smaller weights",
         "replica \"r1\": the cost of moving it could reach 1267650600228229401496703205376: it must stay \
          below 2305843009213693952; choose coarser units or smaller weights",
