@@ -53,8 +53,8 @@ With a problem in a file it asks no zone. A problem has nodes with capacities an
 targets for each resource, and replicas with demands, in groups whose members
 keep apart; runbooks/plan-offline.md describes the form. What can be had is
 searched for until the time is over, or Ctrl-C: an answer breaks no rule that
-was kept before and, if none was broken, is never dearer. The lower bound counts as if all nodes
-were one; the best that is possible may be well above it.
+was kept before and, if none was broken, is never dearer. The lower bound counts
+as if all nodes were one; the best that is possible may be well above it.
 
 The answer names the rounds that give it again, on any machine, in any time.
 
