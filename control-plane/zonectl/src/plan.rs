@@ -29,6 +29,13 @@ pub fn text(plan: &PlanForm) -> String {
         plan.violations_after.brief(),
     );
     let _ = writeln!(text, "\n{}", costs(plan));
+    if !plan.broken_after.is_empty() {
+        let _ = writeln!(text, "\nStill broken, the first places:");
+        for place in &plan.broken_after {
+            let _ = writeln!(text, "  {place}");
+        }
+        let _ = writeln!(text);
+    }
     let moved: Vec<&PlaceForm> =
         plan.assignment.iter().filter(|place| place.from != place.node).collect();
     for place in moved.iter().take(MOVES_LISTED_MAX) {
@@ -52,13 +59,22 @@ pub fn text(plan: &PlanForm) -> String {
         search.planned_rounds,
         search.evaluations,
         show_duration(Duration::from_millis(search.elapsed_ms)),
-        if plan.problem == "standard input" { "-" } else { &plan.problem },
+        argument(&plan.problem),
         search.rounds,
         search.planned_rounds,
         search.lanes,
         search.seed,
     );
     text
+}
+
+/// The problem as a shell takes it.
+fn argument(problem: &str) -> String {
+    if problem == "standard input" {
+        return "-".to_owned();
+    }
+    // What no shell can be told, no shell has told us.
+    shlex::try_quote(problem).map_or_else(|_| problem.to_owned(), Into::into)
 }
 
 fn headline(plan: &PlanForm) -> String {

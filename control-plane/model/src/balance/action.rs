@@ -183,9 +183,9 @@ pub enum Hindrance {
     HotKey,
     /// Changes that run, rest or are out of budget come first; a later plan goes on.
     Waiting,
-    /// No change brings enough for what it costs.
+    /// No change that the policy allows brings enough for what it costs.
     NothingGains,
-    /// No node can take the replica: of those that may, none has room, or fault domains would be lost.
+    /// No node can take it, whatever budgets say: of those that may, none has room, or fault domains would be lost.
     NoPlace,
 }
 

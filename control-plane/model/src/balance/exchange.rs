@@ -24,7 +24,8 @@ pub(super) fn exchange(
     lists: [(Tool, &[(f64, u32)]); 2],
 ) -> bool {
     let mut best: Best<Back> = Best::none();
-    let partners = destinations(work, source);
+    let mut partners = destinations(work, source);
+    partners.retain(|node| work.budget.node_has(work.planner, work.policy, *node, 1));
     for to in partners.into_iter().take(PARTNERS) {
         let backs = Back::list(work, source, to);
         let unit = work.measure.unit(source.node, source.column);

@@ -60,7 +60,10 @@ impl Measure {
             let idle = f64::from(policy.idle_permille);
             let stays_idle =
                 || rest.is_some_and(|rest| rest.stays_idle(column, load[column], policy));
-            let is_idle = HEAT.contains(&column) && (mean[column] * 1_000.0 < idle || stays_idle());
+            // One node may have too much of what is next to nothing on average.
+            let is_idle = HEAT.contains(&column)
+                && (mean[column] * 1_000.0 < idle || stays_idle())
+                && !planner.is_overloaded_in(column, policy);
             if !is_idle {
                 let weight = policy.dimension_weights.get(column).copied().unwrap_or(1);
                 // Over all load: so columns count the same, whatever they are measured in.
@@ -178,6 +181,18 @@ fn sizes(planner: &Planner) -> Vec<Row> {
 }
 
 impl Planner {
+    /// Whether a node that stays is overloaded in a dimension; stored bytes have a bound of their own.
+    pub(super) fn is_overloaded_in(&self, dimension: usize, policy: &BalancePolicy) -> bool {
+        let overload = f64::from(policy.overload_permille) / 1_000.0;
+        let is_overloaded = |node: usize| {
+            let capacity = self.nodes[node].capacity[dimension];
+            let fill = if capacity > 0 { 1.0 / capacity as f64 } else { 0.0 };
+            self.holdings[node].load[dimension] as f64 * fill > overload
+        };
+        let mut staying = (0..self.nodes.len()).filter(|node| !self.nodes[*node].is_leaving);
+        dimension < STORED_BYTES && staying.any(is_overloaded)
+    }
+
     /// A node's load and counts as a row.
     pub(super) fn row(&self, node: usize) -> Row {
         let holding = &self.holdings[node];

@@ -192,7 +192,7 @@ impl Planner {
         Work::new(self, &self.memory, policy, 0, 0).score().worst_share_ppm
     }
 
-    /// Whether requests make enough load, in some dimension, to go by.
+    /// Whether requests make enough load, in some dimension, to go by: on average, or on a node that is overloaded.
     pub fn is_loaded(&self, policy: &BalancePolicy) -> bool {
         let staying = self.nodes.iter().zip(&self.holdings).filter(|(node, _)| !node.is_leaving);
         let (mut load, mut capacity) = ([0_u128; DIMENSIONS], [0_u128; DIMENSIONS]);
@@ -204,9 +204,10 @@ impl Planner {
         }
         let is_loaded = |dimension: usize| {
             let least = capacity[dimension] * u128::from(policy.idle_permille);
-            capacity[dimension] > 0 && load[dimension] * 1_000 >= least
+            let is_busy = capacity[dimension] > 0 && load[dimension] * 1_000 >= least;
+            is_busy || self.is_overloaded_in(dimension, policy)
         };
-        (0..DIMENSIONS).any(|dimension| dimension != STORED_BYTES && is_loaded(dimension))
+        (0..STORED_BYTES).any(is_loaded)
     }
 
     /// Since when the worst node's share has been above the band.

@@ -25,7 +25,7 @@ pub struct BalancePolicy {
     /// Above this utilisation, in any dimension but stored bytes, a node is overloaded: cooldowns and most
     /// of the prices no longer hold anything back. Nothing is moved to where it would cause that.
     pub overload_permille: u32,
-    /// Below this mean utilisation a dimension does not matter.
+    /// Below this mean utilisation a dimension does not matter, unless a node is overloaded in it.
     pub idle_permille: u32,
     /// What each dimension counts for when changes are compared; 0: it is not evened out at all.
     pub dimension_weights: [u32; DIMENSIONS],
@@ -112,8 +112,13 @@ impl BalancePolicy {
 
     /// Whether it leaves no budget for anything that is done for load.
     pub fn is_off(&self) -> bool {
+        !self.allows_moves() && self.transfers_max == 0 && self.splits_max == 0
+    }
+
+    /// Whether it leaves any budget for moving replicas.
+    pub fn allows_moves(&self) -> bool {
         let moves = [self.moves_zone_max, self.moves_node_max, self.moves_fault_domain_max];
-        moves.contains(&0) && self.transfers_max == 0 && self.splits_max == 0
+        !moves.contains(&0)
     }
 }
 

@@ -171,7 +171,7 @@ fn visit(
         if has_given {
             continue;
         }
-        let is_waiting = is_waiting || is_out_of_budget(work, node) || work.is_spent();
+        let is_waiting = is_waiting || work.is_spent();
         let is_divided = goal != Goal::Counts && divide(work, &source);
         if !is_divided && goal != Goal::Counts {
             let hindrance = match (is_waiting, is_homeless) {
@@ -185,10 +185,35 @@ fn visit(
     }
 }
 
-fn is_out_of_budget(work: &Work<'_>, node: u32) -> bool {
-    !work.budget.may_move(1)
-        || !work.budget.may_transfer(1)
-        || !work.budget.node_has(work.planner, work.policy, node, 1)
+/// Whether something may be given away by a tool now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Allowance {
+    Given,
+    /// What it takes is used by what runs, or by this plan: it comes back.
+    Spent,
+    /// The policy allows none of it, or the node cannot bear it: that does not change by itself.
+    None,
+}
+
+impl Allowance {
+    fn of(work: &Work<'_>, node: u32, tool: Tool) -> Self {
+        let (policy, budget) = (work.policy, &work.budget);
+        if tool != Tool::MoveReplica {
+            return match budget.may_transfer(1) {
+                true => Self::Given,
+                false if policy.transfers_max > 0 => Self::Spent,
+                false => Self::None,
+            };
+        }
+        let has_budget = budget.may_move(1) && budget.node_has(work.planner, policy, node, 1);
+        if has_budget && work.can_send(node) {
+            Self::Given
+        } else if policy.allows_moves() && (!has_budget || budget.moves_of(node) > 0) {
+            Self::Spent
+        } else {
+            Self::None
+        }
+    }
 }
 
 /// What a node could give, the largest in its worst column first.
@@ -198,9 +223,9 @@ struct Pieces {
     replicas: Vec<(f64, u32)>,
     /// How many of these there were at first.
     replicas_max: usize,
-    /// Something was left out that runs or rests.
+    /// Something was left out that runs, rests, or is beyond what is left of a budget.
     is_waiting: bool,
-    /// Some other node could take some of it, whatever that would bring.
+    /// Some other node could take some of it, whatever that would bring; or nobody has looked.
     has_place: bool,
     /// No leadership, or no replica, helps alone: that does not change in this visit.
     are_leaderships_tried: bool,
@@ -292,14 +317,13 @@ impl Pieces {
         } else {
             (&self.leaderships, &mut self.are_leaderships_tried)
         };
-        let has_budget = if is_move {
-            work.budget.may_move(1)
-                && work.budget.node_has(work.planner, work.policy, source.node, 1)
-                && work.can_send(source.node)
-        } else {
-            work.budget.may_transfer(1)
-        };
-        if !has_budget || *are_tried || list.is_empty() {
+        if *are_tried || list.is_empty() {
+            return false;
+        }
+        let allowance = Allowance::of(work, source.node, tool);
+        if allowance != Allowance::Given {
+            self.is_waiting |= allowance == Allowance::Spent;
+            self.has_place = true;
             return false;
         }
         let destinations = if is_move { destinations(work, source) } else { Vec::new() };
@@ -307,7 +331,7 @@ impl Pieces {
         // Those that fit and the next larger ones; then all that are smaller, then all that are larger.
         let start = fitting.saturating_sub(PIECES_LARGER);
         let sequence = (start..list.len()).chain((0..start).rev());
-        let (mut best, mut weighed) = (Best::none(), 0);
+        let (mut best, mut weighed, mut in_vain) = (Best::none(), 0, 0);
         for place in sequence {
             let enough = if best.first.is_some() { PIECES_WEIGHED } else { PIECES_SEEN };
             if weighed >= enough || work.is_spent() {
@@ -329,10 +353,21 @@ impl Pieces {
                     continue;
                 }
                 self.has_place = true;
+                let is_affordable = is_affordable(work, partition, tool, *to);
+                // That it would help there, were there a budget, has to be known once only.
+                if !is_affordable && (self.is_waiting || in_vain == PIECES_SEEN) {
+                    continue;
+                }
                 let price = source.reversal_price(work, partition, tool, source.node, *to);
                 let Some(price) = price else { continue };
+                let found = source.weigh(work, &piece, None, *to, price);
+                if !is_affordable {
+                    in_vain += 1;
+                    self.is_waiting |= found.is_some();
+                    continue;
+                }
                 seen += 1;
-                if let Some(found) = source.weigh(work, &piece, None, *to, price) {
+                if let Some(found) = found {
                     best.take(work, found, ());
                 }
             }
@@ -360,9 +395,7 @@ pub(super) fn destinations(work: &Work<'_>, source: &Source) -> Vec<u32> {
             }
         }
     }
-    found.retain(|node| {
-        *node != source.node && work.budget.node_has(work.planner, work.policy, *node, 1)
-    });
+    found.retain(|node| *node != source.node);
     found
 }
 
@@ -374,7 +407,8 @@ pub(super) fn price(
     tool: Tool,
     to: u32,
 ) -> Option<f64> {
-    if !is_possible(work, source, partition, tool, to) {
+    if !is_possible(work, source, partition, tool, to) || !is_affordable(work, partition, tool, to)
+    {
         return None;
     }
     source.reversal_price(work, partition, tool, source.node, to)
@@ -392,11 +426,17 @@ fn is_possible(
     if tool == Tool::MoveReplica {
         let bytes = partition.copied_bytes();
         work.may_place(partition, Some(source.node), to)
-            && work.budget.has_bytes(bytes)
             && work.budget.has_room(work.planner, work.policy, to, bytes)
     } else {
         to != source.node && target.may_lead && !target.is_leaving
     }
+}
+
+/// Whether what is left of budgets allows it to go there.
+fn is_affordable(work: &Work<'_>, partition: &PartitionView, tool: Tool, to: u32) -> bool {
+    tool != Tool::MoveReplica
+        || (work.budget.node_has(work.planner, work.policy, to, 1)
+            && work.budget.has_bytes(partition.copied_bytes()))
 }
 
 /// Whether one key is so much of the leader's heat that moving the partition would only move the trouble.

@@ -251,7 +251,7 @@ pub const FIELDS: &[Field] = &[
     balance!(BalanceWhen, stored_max_permille: u32, Permille,
         "a node's disk is filled up to this part of its capacity"),
     balance!(BalanceWhen, idle_permille: u32, Permille,
-        "a dimension of load does not matter while the nodes' mean use of it is below this"),
+        "a dimension of load does not matter while the nodes' mean use of it is below this and none is overloaded"),
     weight!("weight_reads", 0, "what reads/s count for where nodes state a capacity for them, which they do not yet"),
     weight!("weight_writes", 1, "what writes/s count for where nodes state a capacity for them, which they do not yet"),
     weight!("weight_bytes", 2, "what bytes/s count for where nodes state a capacity for them, which they do not yet"),

@@ -30,4 +30,4 @@ pub use validate::{
     AMOUNT_MAX, BALANCES_MAX, DISTANCE_ROWS_MAX, InvalidProblem, NAME_BYTES_MAX, NODES_MAX,
     REPLICAS_MAX, RESOURCES_MAX, TOTAL_MAX,
 };
-pub use violations::Violations;
+pub use violations::{Violation, Violations};

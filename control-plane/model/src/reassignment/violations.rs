@@ -24,57 +24,65 @@ pub struct Violations {
     pub over_transient: u64,
 }
 
+/// One rule that is broken in one place. Replicas, nodes, groups and resources are numbers of the problem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Violation {
+    Unplaced {
+        replica: usize,
+    },
+    Misplaced {
+        replica: usize,
+        node: usize,
+    },
+    /// So many more than one of a group are beside another of it.
+    Conflict {
+        group: usize,
+        replicas: u64,
+    },
+    SpreadShortfall {
+        group: usize,
+        fault_domains: u64,
+        wanted: u64,
+    },
+    OverCapacity {
+        node: usize,
+        resource: usize,
+        load: i64,
+        capacity: i64,
+    },
+    /// While replicas move.
+    OverTransient {
+        node: usize,
+        resource: usize,
+        load: i64,
+        capacity: i64,
+    },
+}
+
 impl Violations {
     pub fn of(problem: &Problem, assignment: &Assignment) -> Self {
         let mut found = Self::default();
-        let size = problem.capacity.len();
-        let (mut loads, mut before, mut usage) = (vec![0_i64; size], vec![0; size], vec![0; size]);
-        let add = |table: &mut [i64], node: usize, replica: usize| {
-            let demand = problem.demand_of(replica);
-            for (sum, demand) in table[problem.row(node)].iter_mut().zip(demand) {
-                *sum += demand;
+        each(problem, assignment, |violation| match violation {
+            Violation::Unplaced { .. } => found.unplaced += 1,
+            Violation::Misplaced { .. } => found.misplaced += 1,
+            Violation::Conflict { replicas, .. } => found.conflicts += replicas,
+            Violation::SpreadShortfall { fault_domains, wanted, .. } => {
+                found.spread_shortfall += wanted - fault_domains;
             }
-        };
-        for (replica, node) in assignment.iter().enumerate() {
-            let home = problem.initial_node(replica);
-            if let Some(home) = home {
-                add(&mut before, home, replica);
-                add(&mut usage, home, replica);
+            Violation::OverCapacity { .. } => found.over_capacity += 1,
+            Violation::OverTransient { .. } => found.over_transient += 1,
+        });
+        found
+    }
+
+    /// Where rules are broken: the first so many places.
+    pub fn first(problem: &Problem, assignment: &Assignment, max: usize) -> Vec<Violation> {
+        let mut found = Vec::new();
+        each(problem, assignment, |violation| {
+            if found.len() < max {
+                found.push(violation);
             }
-            let Some(node) = node else {
-                found.unplaced += 1;
-                continue;
-            };
-            add(&mut loads, node, replica);
-            if home != Some(node) {
-                add(&mut usage, node, replica);
-            }
-            found.misplaced += u64::from(!problem.accepts(node, replica));
-        }
-        let count = problem.resource_count();
-        for (index, capacity) in problem.capacity.iter().enumerate() {
-            found.over_capacity += u64::from(loads[index] > *capacity);
-            let held = usage[index] > (*capacity).max(before[index]);
-            let transient = problem.resources[index % count].transient;
-            found.over_transient += u64::from(transient && held && loads[index] <= *capacity);
-        }
-        for group in 0..problem.group_count() {
-            let members = problem.members_of(group).iter();
-            let mut nodes: Vec<u32> = members
-                .map(|member| assignment.nodes[*member as usize])
-                .filter(|node| *node != super::problem::NOWHERE)
-                .collect();
-            let placed = nodes.len();
-            nodes.sort_unstable();
-            nodes.dedup();
-            found.conflicts += (placed - nodes.len()) as u64;
-            let mut domains: Vec<u32> =
-                nodes.iter().map(|node| problem.fault_domain[*node as usize]).collect();
-            domains.sort_unstable();
-            domains.dedup();
-            let spread_min = problem.spread_min[group] as usize;
-            found.spread_shortfall += spread_min.saturating_sub(domains.len()) as u64;
-        }
+        });
         found
     }
 
@@ -90,6 +98,68 @@ impl Violations {
             + self.spread_shortfall
             + self.over_capacity
             + self.over_transient
+    }
+}
+
+/// Shows every place where a rule is broken.
+fn each(problem: &Problem, assignment: &Assignment, mut see: impl FnMut(Violation)) {
+    let size = problem.capacity.len();
+    let (mut loads, mut before, mut usage) = (vec![0_i64; size], vec![0; size], vec![0; size]);
+    let add = |table: &mut [i64], node: usize, replica: usize| {
+        let demand = problem.demand_of(replica);
+        for (sum, demand) in table[problem.row(node)].iter_mut().zip(demand) {
+            *sum += demand;
+        }
+    };
+    for (replica, node) in assignment.iter().enumerate() {
+        let home = problem.initial_node(replica);
+        if let Some(home) = home {
+            add(&mut before, home, replica);
+            add(&mut usage, home, replica);
+        }
+        let Some(node) = node else {
+            see(Violation::Unplaced { replica });
+            continue;
+        };
+        add(&mut loads, node, replica);
+        if home != Some(node) {
+            add(&mut usage, node, replica);
+        }
+        if !problem.accepts(node, replica) {
+            see(Violation::Misplaced { replica, node });
+        }
+    }
+    let count = problem.resource_count();
+    for (index, capacity) in problem.capacity.iter().enumerate() {
+        let (node, resource) = (index / count, index % count);
+        let (load, capacity) = (loads[index], *capacity);
+        let is_held = usage[index] > capacity.max(before[index]);
+        if load > capacity {
+            see(Violation::OverCapacity { node, resource, load, capacity });
+        } else if problem.resources[resource].transient && is_held {
+            see(Violation::OverTransient { node, resource, load: usage[index], capacity });
+        }
+    }
+    for group in 0..problem.group_count() {
+        let members = problem.members_of(group).iter();
+        let mut nodes: Vec<u32> = members
+            .map(|member| assignment.nodes[*member as usize])
+            .filter(|node| *node != super::problem::NOWHERE)
+            .collect();
+        let placed = nodes.len();
+        nodes.sort_unstable();
+        nodes.dedup();
+        if placed > nodes.len() {
+            see(Violation::Conflict { group, replicas: (placed - nodes.len()) as u64 });
+        }
+        let mut domains: Vec<u32> =
+            nodes.iter().map(|node| problem.fault_domain[*node as usize]).collect();
+        domains.sort_unstable();
+        domains.dedup();
+        let (fault_domains, wanted) = (domains.len() as u64, u64::from(problem.spread_min[group]));
+        if fault_domains < wanted {
+            see(Violation::SpreadShortfall { group, fault_domains, wanted });
+        }
     }
 }
 

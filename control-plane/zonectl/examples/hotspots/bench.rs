@@ -225,7 +225,7 @@ impl Bench {
         let mut rest_since = None;
         while rest_since.is_none() && watch.elapsed() < lasting + REST_WITHIN {
             self.second("after the last jump", watch, lasting, SETTLING).await?;
-            rest_since = at_rest_since(&watch.seconds, jumped_ms);
+            rest_since = at_rest_since(&watch.seconds, &watch.changes(), jumped_ms);
         }
         if rest_since.is_some() {
             let began = watch.elapsed();

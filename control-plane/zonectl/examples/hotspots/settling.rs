@@ -39,12 +39,12 @@ fn is_calm(second: &Second) -> bool {
 }
 
 /// Since when the zone has been at rest, if it has been for long enough at the last of the seconds. What is known of
-/// load right after the jump is of the time before.
-pub fn at_rest_since(seconds: &[Second], jumped_ms: u64) -> Option<u64> {
-    let calm = seconds
-        .iter()
-        .rev()
-        .take_while(|second| is_calm(second) && second.at_ms >= jumped_ms + WARM_UP_MS);
+/// load right after the jump is of the time before; and what is done between two looks is seen in the changes only.
+pub fn at_rest_since(seconds: &[Second], changes: &[Change], jumped_ms: u64) -> Option<u64> {
+    let of_load = changes.iter().filter(|change| change.is_for_heat());
+    let done_ms = of_load.map(|change| change.ended_ms.unwrap_or(change.began_ms)).max();
+    let from_ms = (jumped_ms + WARM_UP_MS).max(done_ms.unwrap_or(0));
+    let calm = seconds.iter().rev().take_while(|second| is_calm(second) && second.at_ms >= from_ms);
     let since = calm.last()?.at_ms;
     (seconds.last()?.at_ms >= since + REST_MS).then_some(since)
 }
@@ -115,18 +115,8 @@ mod tests {
         (0..200).map(of).collect()
     }
 
-    #[test]
-    fn rest_is_calm_for_long_enough_and_not_what_is_known_of_the_time_before() {
-        let course = course();
-        assert_eq!(at_rest_since(&course[..=69], 60_000), None, "averages have not followed");
-        assert_eq!(at_rest_since(&course[..=129], 60_000), None);
-        assert_eq!(at_rest_since(&course[..=130], 60_000), Some(100_000));
-        assert_eq!(at_rest_since(&[], 0), None);
-    }
-
-    #[test]
-    fn a_zone_is_even_from_when_it_stays_so_and_what_moves_at_rest_is_told_apart() {
-        let moved_at = |began_ms| Change {
+    fn moved_at(began_ms: u64) -> Change {
+        Change {
             operation_id: began_ms,
             kind: "move-replica".into(),
             origin: "heat".into(),
@@ -136,7 +126,26 @@ mod tests {
             succeeded: true,
             began_ms,
             ended_ms: Some(began_ms + 500),
-        };
+        }
+    }
+
+    #[test]
+    fn rest_is_calm_for_long_enough_and_not_what_is_known_of_the_time_before() {
+        let course = course();
+        let since = |seconds: usize, changes| at_rest_since(&course[..=seconds], changes, 60_000);
+        assert_eq!(since(69, &[]), None, "averages have not followed");
+        assert_eq!(since(129, &[]), None);
+        assert_eq!(since(130, &[]), Some(100_000));
+        assert_eq!(at_rest_since(&[], &[], 0), None);
+        // No look saw it run.
+        let between = [moved_at(101_200)];
+        assert_eq!((since(131, &between), since(132, &between)), (None, Some(102_000)));
+        let by_hand = [Change { origin: "operator".into(), ..moved_at(101_200) }];
+        assert_eq!(since(130, &by_hand), Some(100_000));
+    }
+
+    #[test]
+    fn a_zone_is_even_from_when_it_stays_so_and_what_moves_at_rest_is_told_apart() {
         let changes = [moved_at(30_000), moved_at(92_000), moved_at(150_000)];
         let found = Settling::of(&course(), &changes, 60_000, Some(100_000), 1.0);
         // One second of 1.2 is within an average of 1.05.

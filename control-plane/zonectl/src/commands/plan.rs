@@ -29,6 +29,8 @@ use crate::{
 
 /// Characters of a message that quotes from a problem.
 const QUOTED_MAX: usize = 400;
+/// What a shell says of a command that Ctrl-C has ended.
+const INTERRUPTED: i32 = 130;
 /// Bytes of a problem that are read at most: two million replicas need about a third of it.
 const PROBLEM_BYTES_MAX: u64 = 1 << 30;
 
@@ -56,7 +58,14 @@ pub async fn run(context: &Context, arguments: PlanArguments) -> Result<(), Fail
         found = &mut search => found,
         _ = tokio::signal::ctrl_c() => {
             is_interrupted.store(true, Ordering::Relaxed);
-            search.await
+            // A round of a large problem takes seconds; whoever does not want to wait for its end asks twice.
+            tokio::select! {
+                found = &mut search => found,
+                _ = tokio::signal::ctrl_c() => {
+                    eprintln!("zonectl: ended in the middle of a round: there is no answer");
+                    std::process::exit(INTERRUPTED);
+                }
+            }
         }
     };
     let form = found.map_err(|_| Failure::Command("the search ended with a panic".into()))?;
@@ -205,7 +214,7 @@ fn bar(limit: Limit) -> ProgressBar {
 
 fn message(rounds: u32, before: i64, now: i64) -> String {
     let change = plan::change(before, now);
-    format!("round {rounds}, cost {now}{change}; Ctrl-C ends it with what it has")
+    format!("round {rounds}, cost {now}{change}; Ctrl-C ends it with what it has, twice at once")
 }
 
 #[cfg(test)]
@@ -218,6 +227,23 @@ mod tests {
         assert_eq!(rounds_within(2, second, minute), 2 + 118);
         assert_eq!(rounds_within(1, 2 * minute, minute), 1);
         assert_eq!(rounds_within(1, Duration::ZERO, Duration::MAX), 1 + u32::MAX / 2);
+    }
+
+    #[test]
+    fn a_search_ends_where_nothing_more_can_be_had() {
+        let text = r#"{ "version": 1, "resources": [{ "name": "bytes", "load_weight": 1 }],
+            "nodes": [{ "name": "a", "fault_domain": "a", "capacity": [9], "target": [5] },
+                { "name": "b", "fault_domain": "b", "capacity": [9], "target": [5] }],
+            "groups": [{ "name": "g" }, { "name": "h" }],
+            "replicas": [{ "name": "g/1", "group": "g", "node": "a", "demand": [4] },
+                { "name": "h/1", "group": "h", "node": "a", "demand": [4] }] }"#;
+        let problem = Problem::new(&serde_json::from_str(text).unwrap()).unwrap();
+        let never = AtomicBool::new(false);
+        let hour = Duration::from_secs(3_600);
+        let effort = Effort { limit: Limit::Time(hour), lanes: 1, seed: 1 };
+        let (solution, elapsed) = search(&Environment::production(), &problem, effort, &never);
+        assert_eq!((solution.before.total(), solution.after.total()), (3, 0));
+        assert!(elapsed < hour, "it is at its bound after {} rounds", solution.rounds);
     }
 
     #[test]

@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
-use model::reassignment::{Cost, Problem, Solution, Violations};
+use model::reassignment::{Cost, Problem, Solution, Violation, Violations};
 use serde::Serialize;
+
+use crate::text::escape;
+
+/// Places that are named where the answer breaks rules.
+const BROKEN_MAX: usize = 10;
 
 /// An answer to a problem.
 #[derive(Clone, Debug, Serialize)]
@@ -23,6 +28,8 @@ pub struct PlanForm {
     pub gap_percent: Option<f64>,
     pub violations_before: ViolationsForm,
     pub violations_after: ViolationsForm,
+    /// Where the answer breaks rules, in sentences: the first ten places.
+    pub broken_after: Vec<String>,
     pub search: SearchForm,
     /// Replicas that are to go from one node to another.
     pub moved_replicas: usize,
@@ -165,6 +172,10 @@ impl PlanForm {
                 .map(|points| points as f64 / 100.0),
             violations_before: ViolationsForm(solution.violations_before),
             violations_after: ViolationsForm(solution.violations_after),
+            broken_after: Violations::first(problem, &solution.assignment, BROKEN_MAX)
+                .into_iter()
+                .map(|violation| sentence(problem, violation))
+                .collect(),
             search,
             moved_replicas: assignment.iter().filter(|place| place.is_moved()).count(),
             placed_replicas: assignment
@@ -173,6 +184,36 @@ impl PlanForm {
                 .count(),
             assignment,
         }
+    }
+}
+
+/// Where a rule is broken, for example `node n7 holds 12 of disk and has 10`.
+fn sentence(problem: &Problem, violation: Violation) -> String {
+    let shown = |name: &str| escape(name.as_bytes());
+    let node = |node| shown(problem.node_name(node));
+    let replica = |replica| shown(problem.replica_name(replica));
+    let group = |group| shown(problem.group_name(group));
+    let resource = |resource| shown(problem.resource_name(resource));
+    match violation {
+        Violation::Unplaced { replica: it } => format!("replica {} has no place", replica(it)),
+        Violation::Misplaced { replica: it, node: at } => {
+            format!("replica {} is on node {}, where it may not be", replica(it), node(at))
+        }
+        Violation::Conflict { group: of, replicas } => {
+            let them = if replicas == 1 { "a replica" } else { "replicas" };
+            format!("group {} has {them} beside another on the same node", group(of))
+        }
+        Violation::SpreadShortfall { group: of, fault_domains, wanted } => {
+            format!("group {} is in {fault_domains} fault domains of {wanted}", group(of))
+        }
+        Violation::OverCapacity { node: at, resource: of, load, capacity } => {
+            format!("node {} holds {load} of {} and has {capacity}", node(at), resource(of))
+        }
+        Violation::OverTransient { node: at, resource: of, load, capacity } => format!(
+            "node {} would hold {load} of {} while replicas move, and has {capacity}",
+            node(at),
+            resource(of)
+        ),
     }
 }
 

@@ -24,41 +24,54 @@ pub fn load(snapshot: &Snapshot, node: usize, dimension: usize) -> f64 {
     sum as f64
 }
 
-/// Every node's share of the mean utilisation, for each dimension; none for one that does not matter.
-pub fn shares(snapshot: &Snapshot, policy: &BalancePolicy) -> Vec<Option<Vec<f64>>> {
-    let staying = |node: usize| !snapshot.nodes[node].is_leaving;
+/// Whether a dimension is one to go by: it has load on average, more than when the zone came to rest without any, or
+/// some node has too much of it.
+fn matters(snapshot: &Snapshot, policy: &BalancePolicy, dimension: usize) -> bool {
+    let capacity = |node: usize| snapshot.nodes[node].capacity[dimension] as f64;
     let nodes = 0..snapshot.nodes.len();
-    (0..DIMENSIONS)
-        .map(|dimension| {
-            let loads: Vec<f64> =
-                nodes.clone().map(|node| load(snapshot, node, dimension)).collect();
-            let capacity = |node: usize| snapshot.nodes[node].capacity[dimension] as f64;
-            let whole: f64 = nodes.clone().filter(|node| staying(*node)).map(capacity).sum();
-            let all = loads.iter().sum::<f64>();
-            let mean = all / whole;
-            let idle = f64::from(policy.idle_permille) / 1_000.0;
-            // What was idle when the zone came to rest stays so until it is another load.
-            let stays_idle = snapshot.memory.rest.as_ref().is_some_and(|rest| {
-                let (was, of) = (rest.load[dimension] as f64, rest.capacity[dimension] as f64);
-                was < (of * idle).floor() && all <= was + (was * 0.3).floor()
-            });
-            let matters = whole > 0.0
-                && mean >= idle
-                && !stays_idle
-                && policy.dimension_weights[dimension] > 0;
-            matters.then(|| {
-                let share = |node: usize| {
-                    if capacity(node) > 0.0 { loads[node] / capacity(node) / mean } else { 0.0 }
-                };
-                nodes.clone().map(share).collect()
-            })
-        })
-        .collect()
+    let staying: Vec<usize> =
+        nodes.clone().filter(|node| !snapshot.nodes[*node].is_leaving).collect();
+    let whole: f64 = staying.iter().map(|node| capacity(*node)).sum();
+    let all: f64 = nodes.map(|node| load(snapshot, node, dimension)).sum();
+    let idle = f64::from(policy.idle_permille) / 1_000.0;
+    // What was idle when the zone came to rest stays so until it is another load.
+    let stays_idle = snapshot.memory.rest.as_ref().is_some_and(|rest| {
+        let (was, of) = (rest.load[dimension] as f64, rest.capacity[dimension] as f64);
+        was < (of * idle).floor() && all <= was + (was * 0.3).floor()
+    });
+    // Whatever the average is.
+    let overload = f64::from(policy.overload_permille) / 1_000.0;
+    let mut limited = staying.iter().filter(|node| capacity(**node) > 0.0);
+    let is_overloaded = dimension != STORED_BYTES
+        && limited.any(|node| load(snapshot, *node, dimension) / capacity(*node) > overload);
+    let is_busy = all / whole >= idle && !stays_idle;
+    let counts = whole > 0.0 && all > 0.0 && policy.dimension_weights[dimension] > 0;
+    counts && (is_busy || is_overloaded)
+}
+
+/// Every node's share of the mean utilisation, for each dimension; none for one that does not matter in `by`.
+fn shares(snapshot: &Snapshot, policy: &BalancePolicy, by: &Snapshot) -> Vec<Option<Vec<f64>>> {
+    let nodes = 0..snapshot.nodes.len();
+    let of_dimension = |dimension: usize| {
+        let loads: Vec<f64> = nodes.clone().map(|node| load(snapshot, node, dimension)).collect();
+        let capacity = |node: usize| snapshot.nodes[node].capacity[dimension] as f64;
+        let staying = nodes.clone().filter(|node| !snapshot.nodes[*node].is_leaving);
+        let mean = loads.iter().sum::<f64>() / staying.map(capacity).sum::<f64>();
+        let share = |node: usize| {
+            if capacity(node) > 0.0 { loads[node] / capacity(node) / mean } else { 0.0 }
+        };
+        matters(by, policy, dimension).then(|| nodes.clone().map(share).collect())
+    };
+    (0..DIMENSIONS).map(of_dimension).collect()
 }
 
 /// The most loaded staying node's share.
 pub fn worst(snapshot: &Snapshot, policy: &BalancePolicy) -> f64 {
-    let shares = shares(snapshot, policy);
+    worst_by(snapshot, policy, snapshot)
+}
+
+fn worst_by(snapshot: &Snapshot, policy: &BalancePolicy, by: &Snapshot) -> f64 {
+    let shares = shares(snapshot, policy, by);
     let shares = shares.iter().flatten().flat_map(|shares| shares.iter().enumerate());
     let staying = shares.filter(|(node, _)| !snapshot.nodes[*node].is_leaving);
     staying.map(|(_, share)| *share).fold(0.0, f64::max)
@@ -69,7 +82,8 @@ fn domains(snapshot: &Snapshot, replicas: &[u32]) -> usize {
     replicas.iter().map(domain).collect::<BTreeSet<_>>().len()
 }
 
-pub fn score(snapshot: &Snapshot, policy: &BalancePolicy) -> Score {
+/// `by`: what the snapshot was when it was decided which dimensions matter: before the plan.
+pub fn score(snapshot: &Snapshot, policy: &BalancePolicy, by: &Snapshot) -> Score {
     let (mut replicas_wanted, mut leaders_misplaced, mut domains_shared) = (0, 0, 0);
     for view in &snapshot.partitions {
         replicas_wanted += u64::from(view.replicas_wanted.saturating_sub(view.replica_count));
@@ -93,7 +107,7 @@ pub fn score(snapshot: &Snapshot, policy: &BalancePolicy) -> Score {
     }
     // Each dimension's mean square share, every node counting by its part of the zone's capacity.
     let mut unevenness = 0.0;
-    for (dimension, shares) in shares(snapshot, policy).iter().enumerate() {
+    for (dimension, shares) in shares(snapshot, policy, by).iter().enumerate() {
         let capacity = |node: usize| snapshot.nodes[node].capacity[dimension] as f64;
         let staying = (0..snapshot.nodes.len()).filter(|node| !snapshot.nodes[*node].is_leaving);
         let whole: f64 = staying.map(capacity).sum();
@@ -107,7 +121,7 @@ pub fn score(snapshot: &Snapshot, policy: &BalancePolicy) -> Score {
         leaders_misplaced,
         domains_shared,
         overload_ppm: (overload * 1e6).round() as u64,
-        worst_share_ppm: (worst(snapshot, policy) * 1e6).round() as u64,
+        worst_share_ppm: (worst_by(snapshot, policy, by) * 1e6).round() as u64,
         unevenness_ppm: (unevenness * 1e6).round() as u64,
     }
 }

@@ -10,7 +10,7 @@ use model::{
 };
 
 use super::{
-    checker::{check_rules, worst},
+    checker::{check_rules, load, worst},
     properties::{settle, step},
     zone::{Layout, Zone},
 };
@@ -223,6 +223,94 @@ fn load_that_no_other_node_can_take_has_no_place() {
     let made = plan(zone.snapshot, &policy(), 1, EFFORT_DEFAULT).unwrap();
     assert!(!made.actions.is_empty());
     assert!(made.obstacles.iter().all(|it| it.hindrance != Hindrance::NoPlace), "{made:#?}");
+}
+
+/// Five nodes, the first of which has all load: eighty partitions of one replica each, too little for overload.
+fn lopsided() -> Zone {
+    let layout =
+        Layout { nodes: 5, domains: 5, partitions: 80, replicas: 1, load_percent: 5, ..EVEN };
+    let mut zone = layout.spread(0);
+    for view in &mut zone.snapshot.partitions {
+        (view.nodes[0], view.leader_heat[PROCESSOR]) = (0, 20_000);
+    }
+    zone
+}
+
+/// What a plan says is in the way, and what it remembers.
+fn hindrances(zone: &Zone, policy: &BalancePolicy) -> (Vec<Hindrance>, Memory) {
+    let made = plan(zone.snapshot.clone(), policy, 1, EFFORT_DEFAULT).unwrap();
+    check_rules(&zone.snapshot, policy, &made);
+    (made.obstacles.iter().map(|it| it.hindrance).collect(), made.memory)
+}
+
+#[test]
+fn what_budgets_hold_back_waits_and_has_a_place_all_the_same() {
+    let mut zone = lopsided();
+    let policy = BalancePolicy { moves_node_max: 1, ..policy() };
+    // Something is on its way to or from every node that could take any of it.
+    for (place, (from, to)) in [(0, (1, 2)), (1, (3, 4))] {
+        zone.snapshot.partitions[place].nodes[0] = to;
+        zone.snapshot.partitions[place].running = Running::Move { from, to };
+    }
+    let (found, memory) = hindrances(&zone, &policy);
+    assert_eq!(found, [Hindrance::Waiting]);
+    assert!(memory.is_settling && memory.rest.is_none(), "{memory:?}");
+    for view in &mut zone.snapshot.partitions {
+        view.running = Running::Nothing;
+    }
+    assert!(!plan(zone.snapshot, &policy, 1, EFFORT_DEFAULT).unwrap().actions.is_empty());
+    // The bytes of a plan are used up by its first move.
+    let policy = BalancePolicy { plan_bytes_max: 1, ..self::policy() };
+    assert_eq!(hindrances(&lopsided(), &policy).0, [Hindrance::Waiting]);
+}
+
+#[test]
+fn what_nothing_will_allow_is_not_waited_for_and_is_no_want_of_a_place() {
+    let mut zone = lopsided();
+    // What a move takes of the network is more than the node has.
+    zone.snapshot.nodes[0].capacity[2] = 60 << 20;
+    for view in &mut zone.snapshot.partitions {
+        view.leader_heat[2] = 0;
+    }
+    for (zone, policy) in
+        [(zone, policy()), (lopsided(), BalancePolicy { moves_zone_max: 0, ..policy() })]
+    {
+        let (found, memory) = hindrances(&zone, &policy);
+        assert_eq!(found, [Hindrance::NothingGains]);
+        assert!(!memory.is_settling && memory.rest.is_some(), "{memory:?}");
+    }
+}
+
+/// One node of sixty has all load there is, and more than it can bear: on average that is next to nothing.
+#[test]
+fn overload_is_relieved_however_idle_the_zone_is_on_average() {
+    let layout = Layout { nodes: 60, domains: 60, partitions: 600, load_percent: 0, ..EVEN };
+    let mut zone = layout.spread(1);
+    assert!(settle(&mut zone, &policy(), 400) < 400);
+    let rest = zone.snapshot.memory.rest.clone().expect("stored bytes are even");
+    let mut led = 0;
+    for view in zone.snapshot.partitions.iter_mut().filter(|it| it.leader_node() == Some(0)) {
+        view.leader_heat[PROCESSOR] = 550_000;
+        led += 1;
+    }
+    let full = zone.snapshot.nodes[0].capacity[PROCESSOR];
+    let all = led * 550_000;
+    let idle = 60 * full * u64::from(policy().idle_permille) / 1_000;
+    assert!(all > full && all < idle, "{all} of {full} at once, of {idle} in all");
+    let made = step(&mut zone, &policy());
+    assert!(made.actions.iter().any(|action| action.goal == Goal::Overload), "{made:#?}");
+    assert!(made.actions.iter().all(|action| action.goal == Goal::Overload));
+    for _ in 0..10 {
+        step(&mut zone, &policy());
+    }
+    let load = load(&zone.snapshot, 0, PROCESSOR);
+    assert!(load < 0.95 * full as f64, "{load} of {full}");
+    let (transfers, moves) = (zone.transfers, zone.moves);
+    for _ in 0..100 {
+        step(&mut zone, &policy());
+    }
+    assert_eq!((zone.transfers, zone.moves), (transfers, moves), "then it is left alone");
+    assert!(zone.snapshot.memory.rest.is_some_and(|it| it.since >= rest.since));
 }
 
 fn with_hot_partition(zone: &mut Zone, edit: impl Fn(&mut model::balance::PartitionView)) -> usize {

@@ -8,8 +8,11 @@ mod refusals;
 use std::collections::BTreeSet;
 
 use model::reassignment::{
-    Effort, Problem, Solution, Solver,
-    form::{DistancesForm, ProblemForm},
+    Effort, Problem, Solution, Solver, Violation, Violations,
+    form::{
+        DistancesForm, FORM_VERSION, GroupForm, MovesForm, NodeForm, ProblemForm, ReplicaForm,
+        ResourceForm,
+    },
     solve,
 };
 use proptest::prelude::*;
@@ -174,6 +177,65 @@ fn a_node_that_may_hold_nothing_is_emptied() {
     assert!(solution.violations_before.misplaced > 0);
     assert!(solution.violations_after.is_none(), "{}", solution.violations_after);
     assert!(solution.assignment.iter().all(|node| node != Some(3)));
+}
+
+/// A node that is to be left holds 4,200 large replicas, which find no room anywhere, and one small one, which does:
+/// more than one round tries, largest first.
+#[test]
+fn what_cannot_be_mended_does_not_keep_the_rest_waiting() {
+    let node = |name: &str, capacity, may_hold| NodeForm {
+        name: name.into(),
+        fault_domain: name.into(),
+        location: None,
+        capacity: vec![capacity],
+        target: vec![capacity],
+        may_receive: true,
+        may_hold,
+    };
+    let replica = |index: usize| ReplicaForm {
+        name: format!("r{index}"),
+        group: format!("g{index}"),
+        node: Some("left".into()),
+        demand: vec![if index == 0 { 1 } else { 10 }],
+        move_cost: 0,
+    };
+    let group = |index: usize| GroupForm { name: format!("g{index}"), spread_min: 1 };
+    let form = ProblemForm {
+        version: FORM_VERSION,
+        resources: vec![ResourceForm { name: "bytes".into(), transient: false, load_weight: 1 }],
+        nodes: vec![node("left", 100_000, false), node("small", 5, true)],
+        groups: (0..4_201).map(group).collect(),
+        replicas: (0..4_201).map(replica).collect(),
+        balances: Vec::new(),
+        moves: MovesForm::default(),
+    };
+    let solution = solved(&form, 1, Effort { rounds: 16, lanes: 1 });
+    assert_eq!(solution.violations_before.misplaced, 4_201);
+    assert_eq!(solution.violations_after.misplaced, 4_200, "the small one has found its place");
+    assert_eq!(solution.assignment.node_of(0), Some(1));
+}
+
+#[test]
+fn the_places_where_rules_are_broken_are_named() {
+    let shape =
+        Shape { nodes: 6, replicas: 30, resources: 2, transient: 1, balances: 0, fill_percent: 60 };
+    let mut form = generate(shape, 4);
+    form.nodes[2].may_hold = false;
+    form.nodes[4].capacity[1] = 1;
+    let problem = Problem::new(&form).unwrap();
+    let all = Violations::first(&problem, &problem.initial(), usize::MAX);
+    let misplaced = all.iter().filter(|it| matches!(it, Violation::Misplaced { node: 2, .. }));
+    let here = form.replicas.iter().filter(|it| it.node.as_ref() == Some(&form.nodes[2].name));
+    assert_eq!(misplaced.count(), here.count());
+    let load = |node: usize, resource: usize| -> u64 {
+        let name = Some(&form.nodes[node].name);
+        let here = form.replicas.iter().filter(|it| it.node.as_ref() == name);
+        here.map(|replica| replica.demand[resource]).sum()
+    };
+    let load = i64::try_from(load(4, 1)).unwrap();
+    assert!(all.contains(&Violation::OverCapacity { node: 4, resource: 1, load, capacity: 1 }));
+    assert_eq!(all.len() as u64, Violations::of(&problem, &problem.initial()).count());
+    assert_eq!(Violations::first(&problem, &problem.initial(), 2), all[..2]);
 }
 
 #[test]

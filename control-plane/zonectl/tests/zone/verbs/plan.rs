@@ -62,6 +62,7 @@ async fn an_answer_is_feasible_cheaper_and_can_be_had_again() {
             "gap_percent",
             "violations_before",
             "violations_after",
+            "broken_after",
             "search",
             "moved_replicas",
             "placed_replicas",
@@ -142,10 +143,45 @@ fn small(second_capacity: u64) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_problem_without_an_answer_is_exit_code_1_with_what_is_broken() {
     let directory = TempDir::new().unwrap();
-    let ended = plan(&write(&directory, &small(5)), &["--rounds", "3"]).await;
+    let file = write(&directory, &small(5));
+    let ended = plan(&file, &["--rounds", "3"]).await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stdout.starts_with("NOT FEASIBLE: "), "{ended:?}");
+    assert!(ended.stdout.contains("\n  replica h/1 has no place\n"), "{ended:?}");
     assert!(ended.stderr.contains("still breaks rules ("), "{ended:?}");
+    let ended = plan(&file, &["--rounds", "3", "-o", "json"]).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let answer: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(answer["broken_after"], json!(["replica h/1 has no place"]));
+    assert_eq!(answer["gap_percent"], Value::Null, "a bound is of what breaks no rule");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_exit_code_says_that_there_is_no_answer_if_nobody_reads_it_too() {
+    for (second_capacity, code) in [(5, Some(1)), (10, Some(0))] {
+        let mut program = command(&zonectl_program());
+        program.args(["plan", "--problem", "-", "--rounds", "3"]).stdin(Stdio::piped());
+        program.stdout(Stdio::piped());
+        let mut child = program.spawn().unwrap();
+        drop(child.stdout.take());
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(small(second_capacity).to_string().as_bytes()).await.unwrap();
+        drop(input);
+        assert_eq!(child.wait().await.unwrap().code(), code);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_line_that_gives_it_again_can_be_given_to_a_shell() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("a problem; exit 7");
+    fs::write(&file, small(10).to_string()).unwrap();
+    let ended = plan(&file, &["--rounds", "3", "--lanes", "1"]).await;
+    let line = ended.text().lines().last().unwrap().trim().to_owned();
+    let again = line.strip_prefix("zonectl").expect(&line);
+    let mut shell = command(Path::new("sh"));
+    shell.args(["-c", &format!("{}{again}", zonectl_program().display())]);
+    assert_eq!(run(&mut shell).await.text().lines().next(), ended.text().lines().next());
 }
 
 #[tokio::test(flavor = "multi_thread")]
