@@ -34,10 +34,12 @@ pub fn text(plan: &PlanForm) -> String {
         for place in &plan.broken_after {
             let _ = writeln!(text, "  {place}");
         }
-        let _ = writeln!(text);
     }
     let moved: Vec<&PlaceForm> =
         plan.assignment.iter().filter(|place| place.from != place.node).collect();
+    if !plan.broken_after.is_empty() && !moved.is_empty() {
+        let _ = writeln!(text, "\nMoves:");
+    }
     for place in moved.iter().take(MOVES_LISTED_MAX) {
         let name = |name: &Option<String>| match name {
             Some(name) => shorten(name, NAME_WIDTH_MAX),

@@ -204,7 +204,7 @@ fn sentence(problem: &Problem, violation: Violation) -> String {
             format!("group {} has {them} beside another on the same node", group(of))
         }
         Violation::SpreadShortfall { group: of, fault_domains, wanted } => {
-            format!("group {} is in {fault_domains} fault domains of {wanted}", group(of))
+            format!("group {} is in {fault_domains} fault domains, not in {wanted}", group(of))
         }
         Violation::OverCapacity { node: at, resource: of, load, capacity } => {
             format!("node {} holds {load} of {} and has {capacity}", node(at), resource(of))
