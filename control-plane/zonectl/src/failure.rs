@@ -6,6 +6,7 @@
 //! | 1 | the command failed |
 //! | 2 | wrong usage |
 //! | 3 | the zone could not be reached |
+//! | 130 | two Ctrl-C have ended a search without an answer |
 
 use std::io;
 

@@ -45,7 +45,9 @@ pub(super) fn divide(work: &mut Work<'_>, source: &Source) -> bool {
     } else {
         let rests = work.rests(partition) && !source.is_released();
         if rests || !work.budget.may_split() {
-            work.hinder(source.goal, source.node, Some(index), Hindrance::Waiting);
+            let is_allowed = work.policy.splits_max > 0;
+            let hindrance = if is_allowed { Hindrance::Waiting } else { Hindrance::NothingGains };
+            work.hinder(source.goal, source.node, Some(index), hindrance);
             return true;
         }
         Tool::Split { left_permille: partition.split_left_permille }

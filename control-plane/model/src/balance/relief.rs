@@ -326,7 +326,10 @@ impl Pieces {
             self.has_place = true;
             return false;
         }
-        let destinations = if is_move { destinations(work, source) } else { Vec::new() };
+        let mut destinations = if is_move { destinations(work, source) } else { Vec::new() };
+        if self.is_waiting {
+            destinations.retain(|node| work.budget.node_has(work.planner, work.policy, *node, 1));
+        }
         let fitting = list.partition_point(|(share, _)| *share > source.stress - source.stop);
         // Those that fit and the next larger ones; then all that are smaller, then all that are larger.
         let start = fitting.saturating_sub(PIECES_LARGER);
@@ -354,7 +357,7 @@ impl Pieces {
                 }
                 self.has_place = true;
                 let is_affordable = is_affordable(work, partition, tool, *to);
-                // That it would help there, were there a budget, has to be known once only.
+                // That one would help there, were there a budget, is enough to know.
                 if !is_affordable && (self.is_waiting || in_vain == PIECES_SEEN) {
                     continue;
                 }

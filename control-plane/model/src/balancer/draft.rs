@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     apply::{PlanBudget, REASON_BYTES_MAX, STEPS_MAX},
     balance::{
-        BalanceAction, BalancePlan, BalancePolicy, End, Goal, NodeOutlook, Obstacle, Rehearsal,
-        RehearsedStep, Score, Tool,
+        BalanceAction, BalancePlan, BalancePolicy, End, Goal, Hindrance, NodeOutlook, Obstacle,
+        Rehearsal, RehearsedStep, Score, Tool,
     },
     command::{PlannedChange, PlannedStep},
     ids::{NodeId, PartitionId},
@@ -154,14 +154,22 @@ impl Balancer {
             DraftStep { step, goal, from, to, column: action.column_name(), bytes }
         });
         let steps: Vec<DraftStep> = steps.collect();
+        // Transfers that run leave none for this plan: they come back.
+        let are_used = request.policy.transfers_max == 0 && self.policy.transfers_max > 0;
         let obstacles = plan.obstacles.iter().filter(|obstacle| obstacle.goal != Goal::Safety);
+        let obstacles = obstacles.map(|obstacle| match obstacle.hindrance {
+            Hindrance::NothingGains if are_used => {
+                Obstacle { hindrance: Hindrance::Waiting, ..*obstacle }
+            }
+            _ => *obstacle,
+        });
         Draft {
             left_out: wished - steps.len(),
             steps,
             before: rehearsal.before,
             after: rehearsal.after,
             nodes: rehearsal.nodes,
-            obstacles: obstacles.copied().collect(),
+            obstacles: obstacles.collect(),
             held_back: held_back(sight, plan),
             is_by_load,
             evaluations: plan.evaluations,

@@ -52,8 +52,9 @@ Shares are a node's load for its capacity against the mean: 1 is even.
 With a problem in a file it asks no zone. A problem has nodes with capacities and
 targets for each resource, and replicas with demands, in groups whose members
 keep apart; runbooks/plan-offline.md describes the form. What can be had is
-searched for until the time is over, or Ctrl-C: an answer breaks no rule that
-was kept before and, if none was broken, is never dearer. The lower bound counts
+searched for until the time is over, or Ctrl-C, and then until the end of the
+round; a second Ctrl-C ends it at once, without an answer and with exit code 130.
+An answer breaks no rule that was kept before and, if none was broken, is never dearer. The lower bound counts
 as if all nodes were one; the best that is possible may be well above it.
 
 The answer names the rounds that give it again, on any machine, in any time.
@@ -63,7 +64,7 @@ JSON of an answer to a problem:
   cost_before, cost_after {total, load, balance, replica_moves, group_moves,
     distance}, lower_bound {total, load, balance}, gap_percent or null,
   violations_before, violations_after {unplaced, misplaced, conflicts,
-    spread_shortfall, over_capacity, over_transient},
+    spread_shortfall, over_capacity, over_transient}, broken_after[],
   search {rounds, planned_rounds, lanes, seed, evaluations, elapsed_ms},
   moved_replicas, placed_replicas,
   assignment[] {replica, node, from}

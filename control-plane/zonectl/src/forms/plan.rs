@@ -5,7 +5,7 @@ use std::time::Duration;
 use model::reassignment::{Cost, Problem, Solution, Violation, Violations};
 use serde::Serialize;
 
-use crate::text::escape;
+use crate::text::{count, escape};
 
 /// Places that are named where the answer breaks rules.
 const BROKEN_MAX: usize = 10;
@@ -204,7 +204,8 @@ fn sentence(problem: &Problem, violation: Violation) -> String {
             format!("group {} has {them} beside another on the same node", group(of))
         }
         Violation::SpreadShortfall { group: of, fault_domains, wanted } => {
-            format!("group {} is in {fault_domains} fault domains, not in {wanted}", group(of))
+            let (found, group) = (count(fault_domains, "fault domain", "fault domains"), group(of));
+            format!("group {group} is in {found}, not in {wanted}")
         }
         Violation::OverCapacity { node: at, resource: of, load, capacity } => {
             format!("node {} holds {load} of {} and has {capacity}", node(at), resource(of))
