@@ -293,13 +293,14 @@ fn live_plan() -> LivePlanForm {
     LivePlanForm::try_from(plan).unwrap()
 }
 
+/// Of a problem that has no answer: it names what is broken.
 fn answer() -> PlanForm {
     let problem = json!({
         "version": 1,
         "resources": [{ "name": "bytes" }],
         "nodes": [{ "name": "a", "fault_domain": "r", "capacity": [1], "target": [1] }],
         "groups": [{ "name": "g" }],
-        "replicas": [{ "name": "g/1", "group": "g", "demand": [1] }],
+        "replicas": [{ "name": "g/1", "group": "g", "demand": [2] }],
     });
     let problem = serde_json::from_value(problem).unwrap();
     let problem = reassignment::Problem::new(&problem).unwrap();
