@@ -54,8 +54,9 @@ targets for each resource, and replicas with demands, in groups whose members
 keep apart; runbooks/plan-offline.md describes the form. What can be had is
 searched for until the time is over, or Ctrl-C, and then until the end of the
 round; a second Ctrl-C ends it at once, without an answer and with exit code 130.
-An answer breaks no rule that was kept before and, if none was broken, is never dearer. The lower bound counts
-as if all nodes were one; the best that is possible may be well above it.
+An answer breaks no rule that was kept before and, if none was broken, is never
+dearer. The lower bound counts as if all nodes were one; the best that is
+possible may be well above it.
 
 The answer names the rounds that give it again, on any machine, in any time.
 
